@@ -1,0 +1,95 @@
+//! Makes the copies in `data/` from the original files, and the twin's plain files from the copies.
+//!
+//! ```text
+//! cargo run -p datasets --example import -- data FOLDER    # folders as in data/, original files
+//! cargo run -p datasets --example import -- worlds         # twin/worlds/*.csv from data/
+//! ```
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use datasets::azure_catalog::{Price, VmSize};
+use datasets::azure_llm::{self, LlmRequest, TraceRow};
+use datasets::power_curves::{AzureInstance, PowerCoefficient, PowerCurve};
+use datasets::scinet_testbed::{HostSample, Task};
+use datasets::{CsvRow, ParquetRow, arrivals, read_csv, read_parquet, recording, write_parquet};
+
+const DATA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/data");
+const WORLDS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../twin/worlds");
+
+fn main() -> Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match arguments
+        .iter()
+        .map(String::as_str)
+        .collect::<Vec<_>>()
+        .as_slice()
+    {
+        ["data", folder] => import(Path::new(folder)),
+        ["worlds"] => export(Path::new(WORLDS)),
+        _ => bail!("usage: import data FOLDER | import worlds"),
+    }
+}
+
+/// Reads every original file under `from` and writes its copy.
+fn import(from: &Path) -> Result<()> {
+    let to = Path::new(DATA);
+    let trace = from.join("azure-llm-2023");
+    let code: Vec<TraceRow> = read_csv(trace.join("AzureLLMInferenceTrace_code.csv"))?;
+    let conversation: Vec<TraceRow> = read_csv(trace.join("AzureLLMInferenceTrace_conv.csv"))?;
+    let requests = azure_llm::align(&code, &conversation);
+    write_parquet(&requests, to.join("azure-llm-2023/requests.parquet"))?;
+
+    let pair = |original: &str, copy: &str| (from.join(original), to.join(copy));
+    copy::<Task>(pair(
+        "scinet-testbed/tasks.csv",
+        "scinet-testbed/tasks.parquet",
+    ))?;
+    copy::<HostSample>(pair(
+        "scinet-testbed/hosts.csv",
+        "scinet-testbed/hosts.parquet",
+    ))?;
+    copy::<VmSize>(pair(
+        "azure-catalog/azure_vm_catalog.csv",
+        "azure-catalog/vm_sizes.parquet",
+    ))?;
+    copy::<Price>(pair(
+        "azure-catalog/prices_linux_ondemand_usd_2026-06-18.csv",
+        "azure-catalog/prices.parquet",
+    ))?;
+    copy::<PowerCurve>(pair("power/curves.csv", "power/curves.parquet"))?;
+    copy::<PowerCoefficient>(pair(
+        "power/coefficients-azure-use.csv",
+        "power/coefficients.parquet",
+    ))?;
+    copy::<AzureInstance>(pair(
+        "power/azure-instances.csv",
+        "power/azure_instances.parquet",
+    ))
+}
+
+fn copy<R: CsvRow + ParquetRow>(
+    (original, copy): (std::path::PathBuf, std::path::PathBuf),
+) -> Result<()> {
+    let rows: Vec<R> = read_csv(original)?;
+    Ok(write_parquet(&rows, copy)?)
+}
+
+/// Writes the plain files that the twin's worlds read.
+fn export(to: &Path) -> Result<()> {
+    let data = Path::new(DATA);
+    let requests: Vec<LlmRequest> = read_parquet(data.join("azure-llm-2023/requests.parquet"))?;
+    let tasks: Vec<Task> = read_parquet(data.join("scinet-testbed/tasks.parquet"))?;
+    let hosts: Vec<HostSample> = read_parquet(data.join("scinet-testbed/hosts.parquet"))?;
+    fs::create_dir_all(to).with_context(|| format!("cannot create {}", to.display()))?;
+    for (name, content) in [
+        ("azure-llm.arrivals.csv", arrivals::to_csv(&requests)),
+        ("scinet-testbed.tasks.csv", recording::tasks_to_csv(&tasks)),
+        ("scinet-testbed.hosts.csv", recording::hosts_to_csv(&hosts)),
+    ] {
+        let path = to.join(name);
+        fs::write(&path, content).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,41 @@
+//! Real traces in, decision datasets out.
+//!
+//! ```
+//! use datasets::azure_llm::{LlmRequest, Service};
+//!
+//! let copy = concat!(env!("CARGO_MANIFEST_DIR"), "/data/azure-llm-2023/requests.parquet");
+//! let requests: Vec<LlmRequest> = datasets::read_parquet(copy)?;
+//! let to_code = requests.iter().filter(|request| request.service == Service::Code);
+//! assert_eq!(to_code.count(), 7_491);
+//!
+//! // The plain format that the twin reads.
+//! let arrivals = datasets::arrivals::to_csv(&requests);
+//! assert!(arrivals.starts_with("time_s,application,context_tokens,generated_tokens\n0,conver"));
+//! # Ok::<(), datasets::ParquetError>(())
+//! ```
+//!
+//! - **Traces** as they were published: one module each ([`azure_llm`], [`scinet_testbed`],
+//!   [`azure_catalog`], [`power_curves`]), read by [`read_csv`] with errors that name file, line
+//!   and column.
+//! - **Copies** of them in `data/`, in compact Parquet with a card and a licence each, read by
+//!   [`read_parquet`].
+//! - **Plain formats** for the twin: [`arrivals`] and [`recording`].
+//! - **Decision datasets**, which teach a policy: [`decisions`].
+//!
+//! Left out: downloading, and simulation of any kind.
+//! To add a trace, implement [`CsvRow`] for its original format and [`ParquetRow`] for its copy, and
+//! give it a folder in `data/` with a card and the licence.
+
+pub mod arrivals;
+pub mod azure_catalog;
+pub mod azure_llm;
+pub mod decisions;
+mod files;
+pub mod power_curves;
+pub mod recording;
+pub mod scinet_testbed;
+pub mod table;
+
+pub use table::{
+    CsvRow, ParquetError, ParquetRow, ReadError, parse_csv, read_csv, read_parquet, write_parquet,
+};
