@@ -79,7 +79,7 @@ pub struct Price {
     pub sku_family: String,
     /// Virtual CPUs.
     pub vcpu: u32,
-    /// Memory, in MiB; 0 for a few sizes whose source does not give it.
+    /// Memory, in MiB; the source rounds the 512 MiB of `Standard_B1ls` down to 0.
     pub memory_mib: f64,
     /// GPUs.
     pub gpu: u32,

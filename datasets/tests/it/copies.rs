@@ -1,0 +1,211 @@
+//! The committed copies: what is published about the originals holds, and each copy survives a
+//! round trip with the same bytes.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use datasets::azure_catalog::{Price, VmSize};
+use datasets::azure_llm::{LlmRequest, Service};
+use datasets::power_curves::{AzureInstance, PowerCoefficient, PowerCurve};
+use datasets::scinet_testbed::{HostSample, Task};
+use datasets::{ParquetError, ParquetRow, read_parquet, write_parquet};
+
+fn data(file: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("data")
+        .join(file)
+}
+
+/// Reads a copy, after checking that writing what was read gives the committed bytes.
+fn read_copy<R: ParquetRow>(file: &str) -> Vec<R> {
+    let rows: Vec<R> = read_parquet(data(file)).expect("the copy is readable");
+    let folder = tempfile::tempdir().expect("a folder for the test");
+    let again = folder.path().join("again.parquet");
+    write_parquet(&rows, &again).expect("the rows can be written");
+    let bytes = |path: &Path| fs::read(path).expect("the file is there");
+    assert!(
+        bytes(&again) == bytes(&data(file)),
+        "{file}: written again, the bytes differ"
+    );
+    rows
+}
+
+#[test]
+fn azure_llm_has_the_published_requests() {
+    let requests: Vec<LlmRequest> = read_copy("azure-llm-2023/requests.parquet");
+    let of = |service| {
+        requests
+            .iter()
+            .filter(move |request| request.service == service)
+    };
+    assert_eq!(of(Service::Code).count(), 7_491);
+    assert_eq!(of(Service::Conversation).count(), 14_453);
+    // First lines of the originals: conversation at 18:15:46.6805900, code at 18:17:03.9799600,
+    // that is 77.29937 s later.
+    assert_eq!(
+        (requests[0].arrival_ns, requests[0].context_tokens),
+        (0, 374)
+    );
+    let code = of(Service::Code).next().expect("there is one");
+    assert_eq!(
+        (code.arrival_ns, code.context_tokens),
+        (77_299_370_000, 4_808)
+    );
+    // Last line of both: code at 18:56:56.5355240, 2,469.854934 s after the first.
+    let last = requests.last().expect("there is one");
+    assert_eq!(
+        (last.arrival_ns, last.generated_tokens),
+        (2_469_854_934_000, 12)
+    );
+    // Sums of the columns of the originals.
+    let tokens = |service| {
+        of(service).fold((0, 0), |(context, generated), request| {
+            (
+                context + u64::from(request.context_tokens),
+                generated + u64::from(request.generated_tokens),
+            )
+        })
+    };
+    assert_eq!(tokens(Service::Code), (15_282_456, 206_626));
+    assert_eq!(tokens(Service::Conversation), (17_181_419, 2_917_114));
+}
+
+#[test]
+fn scinet_testbed_has_the_recorded_run() {
+    let tasks: Vec<Task> = read_copy("scinet-testbed/tasks.parquet");
+    assert_eq!(tasks.len(), 1_882);
+    // Every request has as many tasks as its variant says, all of one application.
+    let mut requests: BTreeMap<u32, Vec<&Task>> = BTreeMap::new();
+    for task in &tasks {
+        requests.entry(task.request).or_default().push(task);
+    }
+    assert_eq!(requests.len(), 779);
+    for group in requests.values() {
+        assert_eq!(group.len(), group[0].variant.tasks() as usize);
+        assert!(
+            group
+                .iter()
+                .all(|task| task.application == group[0].application)
+        );
+    }
+
+    let hosts: Vec<HostSample> = read_copy("scinet-testbed/hosts.parquet");
+    assert_eq!(hosts.len(), 700 * 16);
+    let mut expected = (1..=700).flat_map(|interval| (0..16).map(move |host| (interval, host)));
+    assert!(
+        hosts
+            .iter()
+            .all(|sample| expected.next() == Some((sample.interval, sample.host)))
+    );
+    assert!(
+        hosts
+            .iter()
+            .all(|sample| sample.enabled == (sample.power_w > 0.0))
+    );
+    let power_w: f64 = hosts.iter().map(|sample| sample.power_w).sum();
+    assert!((power_w - 443_946.648_52).abs() < 1e-6, "{power_w}");
+}
+
+#[test]
+fn azure_catalog_has_sizes_and_prices() {
+    let sizes: Vec<VmSize> = read_copy("azure-catalog/vm_sizes.parquet");
+    assert_eq!(sizes.len(), 19);
+    let size = |sku: &str| {
+        sizes
+            .iter()
+            .find(|size| size.sku == sku)
+            .expect("it is listed")
+    };
+    let b2ms = size("Standard_B2ms");
+    let burst = b2ms.burst.expect("it is burstable");
+    assert_eq!((b2ms.vcpu, b2ms.memory_gib, burst.per_hour), (2, 8.0, 36.0));
+    // An hour at the base use earns what it spends: 30 % of 2 vCPUs for 60 minutes is 36 credits.
+    assert!((burst.base_cpu_percent / 100.0 * 2.0 * 60.0 - burst.per_hour).abs() < 1e-9);
+    assert!(size("Standard_D8as_v5").burst.is_none());
+    assert_eq!(
+        sizes
+            .iter()
+            .filter(|size| !size.price_note.is_empty())
+            .count(),
+        4
+    );
+
+    let prices: Vec<Price> = read_copy("azure-catalog/prices.parquet");
+    assert_eq!(prices.len(), 1_347);
+    assert_eq!(
+        prices
+            .iter()
+            .filter(|price| price.uksouth_usd_per_h.is_some())
+            .count(),
+        1_235
+    );
+    let b2s = prices
+        .iter()
+        .find(|price| price.sku == "Standard_B2s")
+        .expect("it is listed");
+    assert_eq!(
+        b2s.uksouth_usd_per_h,
+        Some(size("Standard_B2s").uksouth_usd_per_h)
+    );
+}
+
+#[test]
+fn power_has_curves_and_coefficients() {
+    let curves: Vec<PowerCurve> = read_copy("power/curves.parquet");
+    assert_eq!(curves.len(), 8);
+    let b8ms = curves
+        .iter()
+        .find(|curve| curve.vm_size == "B8ms")
+        .expect("it is listed");
+    assert_eq!((b8ms.power_w[0], b8ms.power_w[10]), (68.7, 137.0));
+    assert_eq!(b8ms.spec_result, "power_ssj2008-20140408-00655");
+
+    let coefficients: Vec<PowerCoefficient> = read_copy("power/coefficients.parquet");
+    assert_eq!(coefficients.len(), 8);
+    let instances: Vec<AzureInstance> = read_copy("power/azure_instances.parquet");
+    assert_eq!(instances.len(), 595);
+    // Each instance has a coefficient, but for those whose processor is not known.
+    let known = |instance: &&AzureInstance| {
+        coefficients
+            .iter()
+            .any(|c| c.architecture == instance.microarchitecture)
+    };
+    assert_eq!(instances.iter().filter(known).count(), 595 - 129);
+}
+
+#[test]
+fn cards_name_licence_source_and_rows() {
+    for (folder, rows) in [
+        ("azure-llm-2023", "21944"),
+        ("scinet-testbed", "11200"),
+        ("azure-catalog", "1347"),
+        ("power", "595"),
+    ] {
+        let card = fs::read_to_string(data(folder).join("README.md")).expect("there is a card");
+        let front = card
+            .split("---\n")
+            .nth(1)
+            .expect("the card has front matter");
+        for key in ["license:", "source:", "citation:", "sha256:", "rows:", rows] {
+            assert!(
+                front.contains(key),
+                "{folder}: no {key} in the front matter"
+            );
+        }
+        assert!(
+            data(folder).join("LICENSE").is_file(),
+            "{folder}: no licence"
+        );
+    }
+}
+
+#[test]
+fn another_table_is_refused_by_the_missing_column() {
+    let error = read_parquet::<Task>(data("scinet-testbed/hosts.parquet"))
+        .expect_err("hosts are not tasks");
+    assert!(
+        matches!(&error, ParquetError::Column { column, .. } if column == "request"),
+        "{error}"
+    );
+}

@@ -1,0 +1,37 @@
+//! The digital twin: prices any joint decision before it is taken.
+//!
+//! ```
+//! let world = twin::World::load("scinet-16")?;
+//! let mut policy = twin::policy::by_name("least-loaded", &world, 1)?;
+//! let run = twin::simulate::run(&world, policy.as_mut(), &twin::simulate::Options::new(7))?;
+//! assert!(run.qos.objective.is_finite());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! Not modeled: migration of running fragments, burst credits, faults, cold starts.
+
+pub mod arrivals;
+pub mod checker;
+pub mod decision;
+pub mod demand;
+pub mod distribution;
+pub mod host;
+pub mod ids;
+pub mod network;
+pub mod objective;
+pub mod observation;
+pub mod policy;
+pub mod qos;
+mod queue;
+pub mod simulate;
+pub mod sink;
+pub mod state;
+pub mod stream;
+pub mod units;
+pub mod workload;
+pub mod world;
+
+pub use decision::Decision;
+pub use observation::Observation;
+pub use state::State;
+pub use world::World;

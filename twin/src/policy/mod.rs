@@ -1,0 +1,70 @@
+//! Policies: functions from what can be observed to a decision.
+
+use thiserror::Error;
+
+use crate::decision::Decision;
+use crate::observation::Observation;
+use crate::world::{World, did_you_mean};
+
+/// Why a policy gave no decision.
+#[derive(Debug, Error)]
+#[error("policy {policy}: {problem}")]
+pub struct PolicyError {
+    /// The policy.
+    pub policy: String,
+    /// What went wrong.
+    pub problem: String,
+}
+
+/// A function from an observation to a decision.
+///
+/// A policy may remember what it saw within a run; a run starts with a fresh policy.
+pub trait Policy: Send {
+    /// The name that reports use.
+    fn name(&self) -> &str;
+
+    /// Writes the decision for `observation` into `decision`, which comes empty.
+    ///
+    /// # Errors
+    ///
+    /// If no decision can be given, as when a remote service does not answer.
+    fn decide(
+        &mut self,
+        observation: &Observation<'_>,
+        decision: &mut Decision,
+    ) -> Result<(), PolicyError>;
+}
+
+/// Names of the policies of this crate, with what they do.
+pub const POLICIES: &[(&str, &str)] = &[
+    ("random", "uniformly random hosts on, variants and placement"),
+    ("round-robin", "all hosts on, most accurate variant, hosts in turn"),
+    ("least-loaded", "all hosts on, most accurate variant in time, least loaded host"),
+    ("best-fit", "consolidates: fullest host that fits, empty hosts off"),
+    ("threshold-autoscaler", "scales on utilization thresholds with cool-down, least allocated host"),
+    ("scinet-teacher", "SciNet's A/B teacher with the sign of the SLA term corrected"),
+    ("scinet-teacher-as-committed", "SciNet's A/B teacher as published"),
+    ("greedy", "least expected penalty of each request; hosts as the forecast needs"),
+    ("oracle", "searches the twin over sampled futures"),
+];
+
+/// The policy called `name`, with random choices drawn from `seed`.
+///
+/// # Errors
+///
+/// If there is no such policy.
+pub fn by_name(name: &str, world: &World, seed: u64) -> Result<Box<dyn Policy>, PolicyError> {
+    Ok(match name {
+        _ => {
+            let names: Vec<&str> = POLICIES.iter().map(|p| p.0).collect();
+            return Err(PolicyError {
+                policy: name.into(),
+                problem: format!(
+                    "there is no such policy{}; there are {}",
+                    did_you_mean(name, &names),
+                    names.join(", ")
+                ),
+            });
+        }
+    })
+}

@@ -1,0 +1,257 @@
+//! Closed-loop runs: a policy steers the twin through an episode.
+
+use std::time::Duration;
+
+use thiserror::Error;
+
+use crate::checker::{self, Infeasible};
+use crate::decision::Decision;
+use crate::observation::Observation;
+use crate::policy::{Policy, PolicyError};
+use crate::qos::{Qos, ResponseTimes, Snapshot};
+use crate::sink::Sink;
+use crate::state::{Epoch, Future, Request, State};
+use crate::stream;
+use crate::units::SimTime;
+use crate::workload::{Arrival, Split};
+use crate::world::World;
+
+/// How to run an episode.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Seed of the arrivals and the demand of requests.
+    pub seed: u64,
+    /// Length in intervals; the world's if `None`.
+    pub intervals: Option<u32>,
+    /// The part of the workload that the episode is drawn from.
+    pub split: Split,
+    /// Whether to keep a [`Snapshot`] of the fleet at each boundary.
+    pub timeline: bool,
+}
+
+impl Options {
+    /// A held-out episode of the world's length.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        Self { seed, intervals: None, split: Split::HeldOut, timeline: false }
+    }
+}
+
+/// What a run leaves.
+#[derive(Clone, Debug)]
+pub struct Run {
+    /// Its quality of service.
+    pub qos: Qos,
+    /// The state at the end.
+    pub state: State,
+    /// The fleet at each boundary, where asked for.
+    pub timeline: Vec<Snapshot>,
+    /// How long each decision took; empty without a clock.
+    pub decision_times: Vec<Duration>,
+}
+
+/// Why a run ended early.
+#[derive(Debug, Error)]
+pub enum RunError {
+    /// The policy gave no decision.
+    #[error("at {at}: {source}")]
+    Policy {
+        /// When.
+        at: SimTime,
+        /// Why.
+        source: PolicyError,
+    },
+    /// The policy's decision cannot be carried out.
+    #[error("at {at}: policy {policy} gave an infeasible decision: {source}")]
+    Infeasible {
+        /// When.
+        at: SimTime,
+        /// The policy.
+        policy: String,
+        /// Why not.
+        source: Infeasible,
+    },
+}
+
+/// The arrivals of the episode that `options` describes.
+#[must_use]
+pub fn arrivals(world: &World, options: &Options) -> Vec<Arrival> {
+    let name = match options.split {
+        Split::Training => "arrivals/training",
+        Split::HeldOut => "arrivals/held-out",
+    };
+    let mut stream = stream::named(options.seed, name);
+    world.arrivals(options.split, duration(world, options), &mut stream)
+}
+
+fn duration(world: &World, options: &Options) -> SimTime {
+    let intervals = options.intervals.unwrap_or(world.episode_intervals);
+    SimTime(world.interval.0.saturating_mul(u64::from(intervals)))
+}
+
+/// Runs `policy` through the episode that `options` describes.
+///
+/// # Errors
+///
+/// If the policy gives no decision or an infeasible one.
+pub fn run(world: &World, policy: &mut dyn Policy, options: &Options) -> Result<Run, RunError> {
+    run_with(world, policy, options, &mut Hooks::default())
+}
+
+/// Looks on at a run.
+#[derive(Default)]
+pub struct Hooks<'a> {
+    /// Receives the events.
+    pub events: Option<&'a mut dyn EventSink>,
+    /// Called after each boundary with the number of intervals that have begun.
+    pub progress: Option<&'a mut dyn FnMut(u32)>,
+    /// Reads a clock, to time decisions; simulations know none.
+    pub clock: Option<&'a dyn Fn() -> Duration>,
+}
+
+/// A [`Sink`] behind a pointer.
+#[expect(private_interfaces, reason = "only this crate implements sinks")]
+pub trait EventSink {
+    /// A request arrived.
+    fn arrived(&mut self, now: SimTime, request: &Request);
+    /// A request was deployed.
+    fn deployed(&mut self, now: SimTime, deployment: &crate::decision::Deployment);
+    /// A fragment ended.
+    fn fragment_done(
+        &mut self,
+        now: SimTime,
+        request: crate::ids::RequestId,
+        index: usize,
+        host: crate::ids::HostId,
+    );
+    /// A request was answered.
+    fn completed(
+        &mut self,
+        now: SimTime,
+        request: &Request,
+        variant: crate::ids::VariantId,
+        late: bool,
+    );
+    /// A host changed its state.
+    fn lifecycle(
+        &mut self,
+        now: SimTime,
+        host: crate::ids::HostId,
+        lifecycle: crate::host::Lifecycle,
+    );
+}
+
+/// Records response times and the timeline, and passes events on.
+struct Recorder<'a> {
+    responses: ResponseTimes,
+    timeline: Option<Vec<Snapshot>>,
+    events: Option<&'a mut dyn EventSink>,
+}
+
+#[expect(private_interfaces, reason = "only this crate implements sinks")]
+impl Sink for Recorder<'_> {
+    fn arrived(&mut self, now: SimTime, request: &Request) {
+        if let Some(events) = &mut self.events {
+            events.arrived(now, request);
+        }
+    }
+    fn deployed(&mut self, now: SimTime, deployment: &crate::decision::Deployment) {
+        if let Some(events) = &mut self.events {
+            events.deployed(now, deployment);
+        }
+    }
+    fn fragment_done(
+        &mut self,
+        now: SimTime,
+        request: crate::ids::RequestId,
+        index: usize,
+        host: crate::ids::HostId,
+    ) {
+        if let Some(events) = &mut self.events {
+            events.fragment_done(now, request, index, host);
+        }
+    }
+    fn completed(
+        &mut self,
+        now: SimTime,
+        request: &Request,
+        variant: crate::ids::VariantId,
+        late: bool,
+    ) {
+        self.responses.note(now.since(request.arrived).seconds());
+        if let Some(events) = &mut self.events {
+            events.completed(now, request, variant, late);
+        }
+    }
+    fn lifecycle(
+        &mut self,
+        now: SimTime,
+        host: crate::ids::HostId,
+        lifecycle: crate::host::Lifecycle,
+    ) {
+        if let Some(events) = &mut self.events {
+            events.lifecycle(now, host, lifecycle);
+        }
+    }
+    fn boundary(&mut self, state: &mut State, world: &World) {
+        if let Some(timeline) = &mut self.timeline {
+            state.settle();
+            timeline.push(Snapshot::of(world, state));
+        }
+    }
+}
+
+/// As [`run`], looked on by `hooks`.
+///
+/// # Errors
+///
+/// If the policy gives no decision or an infeasible one.
+pub fn run_with(
+    world: &World,
+    policy: &mut dyn Policy,
+    options: &Options,
+    hooks: &mut Hooks<'_>,
+) -> Result<Run, RunError> {
+    let arrivals = arrivals(world, options);
+    let mut future = Future::new(&arrivals);
+    let mut state = State::new(world);
+    let end = duration(world, options);
+    let mut recorder = Recorder {
+        responses: ResponseTimes::default(),
+        timeline: options.timeline.then(Vec::new),
+        events: hooks.events.take(),
+    };
+    let mut decision = Decision::none();
+    let mut decision_times = Vec::new();
+    let mut intervals = 0;
+    loop {
+        let epoch = state.advance(world, &mut future, end, &mut recorder);
+        if epoch == Epoch::End {
+            break;
+        }
+        if epoch == Epoch::Boundary {
+            intervals += 1;
+            if let Some(progress) = &mut hooks.progress {
+                progress(intervals);
+            }
+        }
+        state.settle();
+        let observation = Observation::new(world, &state, epoch);
+        decision.clear();
+        let started = hooks.clock.map(|clock| clock());
+        policy
+            .decide(&observation, &mut decision)
+            .map_err(|source| RunError::Policy { at: state.now(), source })?;
+        if let (Some(clock), Some(started)) = (hooks.clock, started) {
+            decision_times.push(clock().saturating_sub(started));
+        }
+        checker::check(&observation, &decision).map_err(|source| RunError::Infeasible {
+            at: state.now(),
+            policy: policy.name().into(),
+            source,
+        })?;
+        state.apply(world, &decision, &mut recorder);
+    }
+    let qos = Qos::of(world, &mut state, &mut recorder.responses);
+    Ok(Run { qos, state, timeline: recorder.timeline.unwrap_or_default(), decision_times })
+}

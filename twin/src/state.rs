@@ -1,0 +1,725 @@
+//! The state of the twin, and how events change it.
+//!
+//! Time is continuous (integer nanoseconds). [`State::advance`] runs events until a decision is
+//! due; [`State::apply`] carries a decision out. The state holds no future: arrivals are handed
+//! in, so that the same state can be continued in many ways.
+//!
+//! Events at the same nanosecond are handled in a fixed order: transfers, timers, completions (by
+//! host), arrivals, interval boundaries.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::decision::{Decision, Deployment, PowerAction};
+use crate::demand;
+use crate::host::{Finish, Host, Lifecycle};
+use crate::ids::{ApplicationId, HostId, RequestId, VariantId};
+use crate::network::{self, Delivery, Endpoint, Network};
+use crate::queue::EventQueue;
+use crate::sink::Sink;
+use crate::stream;
+use crate::units::SimTime;
+use crate::workload::{Arrival, Rates};
+use crate::world::{Dispatch, World};
+
+/// Why [`State::advance`] came back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Epoch {
+    /// An interval boundary: everything may be decided.
+    Boundary,
+    /// A request arrived (`dispatch = "on-arrival"`): requests may be deployed.
+    Arrival,
+    /// The time handed in was reached; nothing is to be decided.
+    End,
+}
+
+/// Sums over the requests that ended, and over those under way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct RequestTotals {
+    /// Requests that arrived.
+    pub arrived: u64,
+    /// Requests answered.
+    pub completed: u64,
+    /// Requests answered after their deadline.
+    pub late: u64,
+    /// Sum of response times, in s.
+    pub response_s: f64,
+    /// Sum of times from arrival to the first service, in s.
+    pub waiting_s: f64,
+    /// Sum of the accuracies of the variants that answered.
+    pub accuracy: f64,
+    /// Sum of one minus these.
+    pub inaccuracy: f64,
+}
+
+/// A request between arrival and answer.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct Request {
+    pub(crate) id: RequestId,
+    pub(crate) application: ApplicationId,
+    pub(crate) arrived: SimTime,
+    pub(crate) context_tokens: u32,
+    pub(crate) generated_tokens: u32,
+    /// Whether a finished fragment has told how many tokens were generated.
+    pub(crate) generated_known: bool,
+    pub(crate) key: u64,
+    pub(crate) deployed: Option<Deployed>,
+    pub(crate) started: Option<SimTime>,
+    /// Position in `State::active`.
+    pub(crate) place: u32,
+}
+
+/// The deployment of a request under way.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct Deployed {
+    pub(crate) variant: VariantId,
+    /// Slot of the first fragment; the others follow.
+    pub(crate) first: u32,
+    /// Outputs that the users still wait for.
+    pub(crate) outputs_left: u16,
+}
+
+/// Where a fragment is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Phase {
+    /// Waits for inputs.
+    Waiting,
+    /// Has its inputs and waits for memory or for the host's boot.
+    Queued,
+    /// Runs.
+    Running,
+    /// Has ended.
+    Done,
+}
+
+/// A placed fragment.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct FragmentRun {
+    pub(crate) request: u32,
+    pub(crate) index: u16,
+    pub(crate) host: HostId,
+    pub(crate) phase: Phase,
+    pub(crate) inputs_left: u16,
+    pub(crate) work_mi: f64,
+    /// Virtual work of its class when it started.
+    pub(crate) started_at_mi: f64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) struct Timer {
+    pub(crate) at: SimTime,
+    pub(crate) sequence: u64,
+    pub(crate) kind: TimerKind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) enum TimerKind {
+    Boot(HostId),
+    Input(u32),
+    Output(u32),
+}
+
+/// The state of the twin at one moment.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct State {
+    pub(crate) now: SimTime,
+    pub(crate) hosts: Vec<Host>,
+    pub(crate) completions: EventQueue,
+    pub(crate) requests: Vec<Request>,
+    pub(crate) free_requests: Vec<u32>,
+    /// Slots of requests that are not deployed, in the order of arrival.
+    pub(crate) waiting: Vec<u32>,
+    /// Slots of all requests under way, in no particular order.
+    pub(crate) active: Vec<u32>,
+    pub(crate) fragments: Vec<FragmentRun>,
+    /// Free runs of slots, by length.
+    pub(crate) free_fragments: Vec<Vec<u32>>,
+    pub(crate) network: Network,
+    pub(crate) timers: BinaryHeap<Reverse<Timer>>,
+    pub(crate) sequence: u64,
+    pub(crate) rates: Vec<Rates>,
+    pub(crate) next_request: u64,
+    pub(crate) next_boundary: SimTime,
+    pub(crate) totals: RequestTotals,
+    /// Sum of the accounts of requests by application: answered, and response over deadline.
+    pub(crate) by_application: Vec<(u64, f64)>,
+}
+
+impl Clone for State {
+    fn clone(&self) -> Self {
+        Self {
+            hosts: self.hosts.clone(),
+            completions: self.completions.clone(),
+            requests: self.requests.clone(),
+            free_requests: self.free_requests.clone(),
+            waiting: self.waiting.clone(),
+            active: self.active.clone(),
+            fragments: self.fragments.clone(),
+            free_fragments: self.free_fragments.clone(),
+            network: self.network.clone(),
+            timers: self.timers.clone(),
+            rates: self.rates.clone(),
+            by_application: self.by_application.clone(),
+            ..*self
+        }
+    }
+
+    fn clone_from(&mut self, source: &Self) {
+        self.now = source.now;
+        self.hosts.clone_from(&source.hosts);
+        self.completions.clone_from(&source.completions);
+        self.requests.clone_from(&source.requests);
+        self.free_requests.clone_from(&source.free_requests);
+        self.waiting.clone_from(&source.waiting);
+        self.active.clone_from(&source.active);
+        self.fragments.clone_from(&source.fragments);
+        self.free_fragments.clone_from(&source.free_fragments);
+        self.network.clone_from(&source.network);
+        self.timers.clone_from(&source.timers);
+        self.sequence = source.sequence;
+        self.rates.clone_from(&source.rates);
+        self.next_request = source.next_request;
+        self.next_boundary = source.next_boundary;
+        self.totals = source.totals;
+        self.by_application.clone_from(&source.by_application);
+    }
+}
+
+/// The future that a state is continued with: arrivals by time, and how many of them have come.
+#[derive(Clone, Copy, Debug)]
+pub struct Future<'a> {
+    arrivals: &'a [Arrival],
+    next: usize,
+}
+
+impl<'a> Future<'a> {
+    /// The future of `arrivals`, sorted by time.
+    #[must_use]
+    pub fn new(arrivals: &'a [Arrival]) -> Self {
+        Self { arrivals, next: 0 }
+    }
+
+    /// No arrivals.
+    #[must_use]
+    pub fn empty() -> Self {
+        Self { arrivals: &[], next: 0 }
+    }
+
+    /// The future of `arrivals`, of which the first `skip` have already come.
+    #[must_use]
+    pub fn skipping(arrivals: &'a [Arrival], skip: usize) -> Self {
+        Self { arrivals, next: skip.min(arrivals.len()) }
+    }
+
+    fn peek(&self) -> SimTime {
+        self.arrivals.get(self.next).map_or(SimTime::NEVER, |a| a.time)
+    }
+}
+
+impl State {
+    /// The state at the start of an episode: hosts as the world says, nothing under way. The first
+    /// boundary is at time zero.
+    #[must_use]
+    pub fn new(world: &World) -> Self {
+        let hosts: Vec<Host> = (0..world.hosts.len()).map(|h| Host::new(world, h)).collect();
+        Self {
+            now: SimTime::ZERO,
+            completions: EventQueue::new(hosts.len()),
+            hosts,
+            requests: Vec::new(),
+            free_requests: Vec::new(),
+            waiting: Vec::new(),
+            active: Vec::new(),
+            fragments: Vec::new(),
+            free_fragments: vec![Vec::new(); crate::world::MAX_FRAGMENTS + 1],
+            network: Network::default(),
+            timers: BinaryHeap::new(),
+            sequence: 0,
+            rates: vec![Rates::default(); world.applications.len()],
+            next_request: 0,
+            next_boundary: SimTime::ZERO,
+            totals: RequestTotals::default(),
+            by_application: vec![(0, 0.0); world.applications.len()],
+        }
+    }
+
+    /// The time of this state.
+    #[must_use]
+    pub fn now(&self) -> SimTime {
+        self.now
+    }
+
+    /// Runs events until a decision is due or `until` is reached.
+    ///
+    /// With `dispatch = "interval"` a decision is due at boundaries only.
+    pub fn advance<S: Sink>(
+        &mut self,
+        world: &World,
+        future: &mut Future<'_>,
+        until: SimTime,
+        sink: &mut S,
+    ) -> Epoch {
+        loop {
+            let transfer = self.network.next();
+            let timer = self.timers.peek().map_or(SimTime::NEVER, |t| t.0.at);
+            let (completion, host) = self.completions.first();
+            let arrival = future.peek();
+            let next = transfer.min(timer).min(completion).min(arrival).min(self.next_boundary);
+            if next >= until {
+                self.now = until.max(self.now);
+                return Epoch::End;
+            }
+            self.now = next;
+            if transfer == next {
+                self.finish_transfers(world);
+            } else if timer == next {
+                self.fire_timer(world, sink);
+            } else if completion == next {
+                self.finish_fragments(world, host, sink);
+            } else if arrival == next {
+                let arrived = future.arrivals[future.next];
+                future.next += 1;
+                self.arrive(arrived, sink);
+                if world.dispatch == Dispatch::OnArrival {
+                    return Epoch::Arrival;
+                }
+            } else {
+                self.next_boundary = self.next_boundary.after(world.interval);
+                sink.boundary(self, world);
+                return Epoch::Boundary;
+            }
+        }
+    }
+
+    /// Brings every host's energy, cost and utilization up to the present.
+    pub fn settle(&mut self) {
+        for host in &mut self.hosts {
+            host.advance(self.now);
+        }
+    }
+
+    /// Carries out `decision`, which [`crate::checker::check`] has found feasible: provisioning
+    /// first, then deployments.
+    ///
+    /// Parts that are not feasible are left out.
+    pub fn apply<S: Sink>(&mut self, world: &World, decision: &Decision, sink: &mut S) {
+        for action in &decision.provisioning {
+            self.power(world, *action, sink);
+        }
+        for deployment in &decision.deployments {
+            self.deploy(world, deployment, sink);
+        }
+    }
+
+    /// Turns a host on or off.
+    pub(crate) fn power<S: Sink>(&mut self, world: &World, action: PowerAction, sink: &mut S) {
+        let h = action.host.index();
+        let Some(host) = self.hosts.get_mut(h) else { return };
+        host.advance(self.now);
+        let was = host.lifecycle;
+        let ready_at = self.now.after(world.size_of(h).boot);
+        host.lifecycle = match (was, action.on) {
+            (Lifecycle::Off, true) => Lifecycle::Booting { ready_at },
+            (Lifecycle::Draining, true) => Lifecycle::On,
+            (Lifecycle::On, false) if host.resident.is_empty() => Lifecycle::Off,
+            (Lifecycle::On, false) => Lifecycle::Draining,
+            // A boot that nobody waits for is called off; its timer finds the host off.
+            (Lifecycle::Booting { .. }, false) if host.resident.is_empty() => Lifecycle::Off,
+            (same, _) => same,
+        };
+        let is = host.lifecycle;
+        if is == (Lifecycle::Booting { ready_at }) && was == Lifecycle::Off {
+            self.set_timer(ready_at, TimerKind::Boot(action.host));
+        }
+        if is != was {
+            sink.lifecycle(self.now, action.host, is);
+        }
+        self.reschedule(world, h);
+    }
+
+    /// Deploys a waiting request.
+    pub(crate) fn deploy<S: Sink>(&mut self, world: &World, deployment: &Deployment, sink: &mut S) {
+        let Some(place) =
+            self.waiting.iter().position(|&r| self.requests[r as usize].id == deployment.request)
+        else {
+            return;
+        };
+        let slot = self.waiting[place];
+        let application = self.requests[slot as usize].application;
+        let variants = &world.applications[application.index()].variants;
+        let Some(variant) = variants.get(deployment.variant.index()) else { return };
+        let placeable = |h: &HostId| self.hosts.get(h.index()).is_some_and(|x| x.lifecycle.accepts());
+        if deployment.hosts.len() != variant.fragments.len()
+            || !deployment.hosts.iter().all(placeable)
+        {
+            return;
+        }
+        self.waiting.remove(place);
+        sink.deployed(self.now, deployment);
+        self.place(world, slot, deployment.variant, &deployment.hosts);
+    }
+
+    /// Places the fragments of the request in `slot` and sends the input on its way.
+    pub(crate) fn place(
+        &mut self,
+        world: &World,
+        slot: u32,
+        variant_id: VariantId,
+        hosts: &[HostId],
+    ) {
+        let request = self.requests[slot as usize];
+        let application = &world.applications[request.application.index()];
+        let variant = &application.variants[variant_id.index()];
+        let first = self.allocate_fragments(variant.fragments.len());
+        let mut outputs = 0;
+        for (i, fragment) in variant.fragments.iter().enumerate() {
+            let run = FragmentRun {
+                request: slot,
+                index: u16::try_from(i).unwrap_or(u16::MAX),
+                host: hosts[i],
+                phase: Phase::Waiting,
+                inputs_left: u16::try_from(fragment.predecessors.len().max(1)).unwrap_or(u16::MAX),
+                work_mi: demand::work(fragment, i, &request),
+                started_at_mi: 0.0,
+            };
+            let at = first + u32::from(run.index);
+            self.fragments[at as usize] = run;
+            self.hosts[hosts[i].index()].resident.push(at);
+            outputs += u16::from(fragment.successors.is_empty());
+        }
+        self.requests[slot as usize].deployed =
+            Some(Deployed { variant: variant_id, first, outputs_left: outputs });
+        let input_bytes = application.input_bytes
+            + application.input_bytes_per_context_token * f64::from(request.context_tokens);
+        for (i, fragment) in variant.fragments.iter().enumerate() {
+            if fragment.predecessors.is_empty() {
+                let target = first + u32::try_from(i).unwrap_or(0);
+                let ends = (Endpoint::User, Endpoint::Host(hosts[i]));
+                self.send(world, ends, Delivery::Input { fragment: target }, input_bytes);
+            }
+        }
+    }
+
+    fn allocate_fragments(&mut self, count: usize) -> u32 {
+        if let Some(first) = self.free_fragments[count].pop() {
+            return first;
+        }
+        let first = self.fragments.len();
+        let blank = FragmentRun {
+            request: 0,
+            index: 0,
+            host: HostId(0),
+            phase: Phase::Done,
+            inputs_left: 0,
+            work_mi: 0.0,
+            started_at_mi: 0.0,
+        };
+        self.fragments.resize(first + count, blank);
+        u32::try_from(first).unwrap_or(u32::MAX)
+    }
+
+    /// Starts a transfer, or delivers at once where there is nothing to carry and no latency.
+    fn send(
+        &mut self,
+        world: &World,
+        (from, to): (Endpoint, Endpoint),
+        delivery: Delivery,
+        bytes: f64,
+    ) {
+        if from != to && bytes > 0.0 {
+            self.network.advance(self.now);
+            self.network.start(world, (from, to), delivery, bytes * 8.0);
+            self.network.share(world);
+            return;
+        }
+        self.arrive_after(world, (from, to), delivery);
+    }
+
+    /// Delivers when the latency between the ends has passed.
+    fn arrive_after(&mut self, world: &World, (from, to): (Endpoint, Endpoint), what: Delivery) {
+        let latency =
+            if from == to { SimTime::ZERO } else { network::latency(world, from, to) };
+        let kind = match what {
+            Delivery::Input { fragment } if latency == SimTime::ZERO => {
+                self.receive_input(world, fragment);
+                return;
+            }
+            Delivery::Input { fragment } => TimerKind::Input(fragment),
+            Delivery::Output { request } => TimerKind::Output(request),
+        };
+        self.set_timer(self.now.after(latency), kind);
+    }
+
+    pub(crate) fn set_timer(&mut self, at: SimTime, kind: TimerKind) {
+        self.timers.push(Reverse(Timer { at, sequence: self.sequence, kind }));
+        self.sequence += 1;
+    }
+
+    fn arrive<S: Sink>(&mut self, arrival: Arrival, sink: &mut S) {
+        let request = Request {
+            id: RequestId(self.next_request),
+            application: arrival.application,
+            arrived: self.now,
+            context_tokens: arrival.context_tokens,
+            generated_tokens: arrival.generated_tokens,
+            generated_known: false,
+            key: arrival.key,
+            deployed: None,
+            started: None,
+            place: 0,
+        };
+        self.next_request += 1;
+        self.totals.arrived += 1;
+        self.rates[arrival.application.index()].count(self.now);
+        let slot = self.insert_request(request);
+        sink.arrived(self.now, &self.requests[slot as usize]);
+    }
+
+    /// Puts a request among those under way, waiting to be deployed.
+    pub(crate) fn insert_request(&mut self, mut request: Request) -> u32 {
+        request.place = u32::try_from(self.active.len()).unwrap_or(u32::MAX);
+        let slot = match self.free_requests.pop() {
+            Some(slot) => {
+                self.requests[slot as usize] = request;
+                slot
+            }
+            None => {
+                self.requests.push(request);
+                u32::try_from(self.requests.len() - 1).unwrap_or(u32::MAX)
+            }
+        };
+        self.waiting.push(slot);
+        self.active.push(slot);
+        slot
+    }
+
+    fn finish_transfers(&mut self, world: &World) {
+        self.network.advance(self.now);
+        while let Some(done) = self.network.pop_finished() {
+            self.arrive_after(world, (done.from, done.to), done.delivery);
+        }
+        self.network.share(world);
+    }
+
+    fn fire_timer<S: Sink>(&mut self, world: &World, sink: &mut S) {
+        let Some(Reverse(timer)) = self.timers.pop() else { return };
+        match timer.kind {
+            TimerKind::Boot(id) => {
+                let host = &mut self.hosts[id.index()];
+                // The boot may have been called off, or called off and ordered again.
+                if host.lifecycle == (Lifecycle::Booting { ready_at: timer.at }) {
+                    host.advance(self.now);
+                    host.lifecycle = Lifecycle::On;
+                    sink.lifecycle(self.now, id, Lifecycle::On);
+                    self.admit(world, id.index());
+                    self.reschedule(world, id.index());
+                }
+            }
+            TimerKind::Input(fragment) => self.receive_input(world, fragment),
+            TimerKind::Output(request) => self.deliver_output(world, request, sink),
+        }
+    }
+
+    fn receive_input(&mut self, world: &World, slot: u32) {
+        let run = &mut self.fragments[slot as usize];
+        run.inputs_left -= 1;
+        if run.inputs_left > 0 {
+            return;
+        }
+        run.phase = Phase::Queued;
+        let h = run.host.index();
+        self.hosts[h].advance(self.now);
+        self.hosts[h].queue.push_back(slot);
+        self.admit(world, h);
+        self.reschedule(world, h);
+    }
+
+    /// Starts queued fragments of host `h` while the first of them fits into memory.
+    fn admit(&mut self, world: &World, h: usize) {
+        if !self.hosts[h].lifecycle.serves() {
+            return;
+        }
+        while let Some(&slot) = self.hosts[h].queue.front() {
+            let run = &mut self.fragments[slot as usize];
+            let request = &mut self.requests[run.request as usize];
+            let Some(deployed) = request.deployed else { return };
+            let fragment = &world.variant(request.application, deployed.variant).fragments
+                [usize::from(run.index)];
+            let host = &mut self.hosts[h];
+            if fragment.ram.0 > host.ram_free_mib {
+                return;
+            }
+            host.queue.pop_front();
+            host.ram_free_mib -= fragment.ram.0;
+            let class = &mut host.classes[fragment.cap];
+            run.phase = Phase::Running;
+            run.started_at_mi = class.virtual_mi;
+            class.running.push(Finish { at_work: class.virtual_mi + run.work_mi, fragment: slot });
+            request.started.get_or_insert(self.now);
+        }
+    }
+
+    /// Recomputes the rates of host `h` and when its next fragment ends.
+    pub(crate) fn reschedule(&mut self, world: &World, h: usize) {
+        let host = &mut self.hosts[h];
+        host.share(world.size_of(h));
+        self.completions.set(h, host.next_finish());
+    }
+
+    fn finish_fragments<S: Sink>(&mut self, world: &World, h: usize, sink: &mut S) {
+        self.hosts[h].advance(self.now);
+        while let Some(slot) = self.hosts[h].pop_finished() {
+            self.finish_fragment(world, slot, sink);
+        }
+        self.admit(world, h);
+        self.drained(h, sink);
+        self.reschedule(world, h);
+    }
+
+    /// Turns a draining host off once nothing is left on it.
+    fn drained<S: Sink>(&mut self, h: usize, sink: &mut S) {
+        let host = &mut self.hosts[h];
+        if host.lifecycle == Lifecycle::Draining && host.resident.is_empty() {
+            host.lifecycle = Lifecycle::Off;
+            sink.lifecycle(self.now, HostId::at(h), Lifecycle::Off);
+        }
+    }
+
+    fn finish_fragment<S: Sink>(&mut self, world: &World, slot: u32, sink: &mut S) {
+        let run = &mut self.fragments[slot as usize];
+        run.phase = Phase::Done;
+        let (index, from, request_slot) = (usize::from(run.index), run.host, run.request);
+        let host = &mut self.hosts[from.index()];
+        let request = &mut self.requests[request_slot as usize];
+        let Some(deployed) = request.deployed else { return };
+        let variant = world.variant(request.application, deployed.variant);
+        let fragment = &variant.fragments[index];
+        host.ram_free_mib += fragment.ram.0;
+        if let Some(place) = host.resident.iter().position(|&r| r == slot) {
+            host.resident.remove(place);
+        }
+        if host.running() == 0 {
+            // An empty host has all its memory, whatever rounding says.
+            host.ram_free_mib = host.ram_mib;
+        }
+        if demand::tells_generated_tokens(fragment) {
+            request.generated_known = true;
+        }
+        let tokens = f64::from(request.context_tokens) + f64::from(request.generated_tokens);
+        let bytes = fragment.output_bytes + fragment.output_bytes_per_token * tokens;
+        sink.fragment_done(self.now, request.id, index, from);
+        if fragment.successors.is_empty() {
+            let ends = (Endpoint::Host(from), Endpoint::User);
+            self.send(world, ends, Delivery::Output { request: request_slot }, bytes);
+        }
+        for &s in &fragment.successors {
+            let target = deployed.first + u32::try_from(s).unwrap_or(0);
+            let to = self.fragments[target as usize].host;
+            let ends = (Endpoint::Host(from), Endpoint::Host(to));
+            self.send(world, ends, Delivery::Input { fragment: target }, bytes);
+        }
+    }
+
+    fn deliver_output<S: Sink>(&mut self, world: &World, slot: u32, sink: &mut S) {
+        let request = &mut self.requests[slot as usize];
+        let Some(deployed) = &mut request.deployed else { return };
+        deployed.outputs_left -= 1;
+        if deployed.outputs_left > 0 {
+            return;
+        }
+        let (variant_id, first) = (deployed.variant, deployed.first);
+        let request = *request;
+        let application = &world.applications[request.application.index()];
+        let variant = &application.variants[variant_id.index()];
+        let response = self.now.since(request.arrived);
+        let waiting = request.started.map_or(SimTime::ZERO, |s| s.since(request.arrived));
+        let totals = &mut self.totals;
+        totals.completed += 1;
+        totals.late += u64::from(response > application.deadline);
+        totals.response_s += response.seconds();
+        totals.waiting_s += waiting.seconds();
+        totals.accuracy += variant.accuracy;
+        totals.inaccuracy += 1.0 - variant.accuracy;
+        let account = &mut self.by_application[request.application.index()];
+        account.0 += 1;
+        account.1 += response.seconds() / application.deadline.seconds();
+        sink.completed(self.now, &request, variant_id, response > application.deadline);
+        self.free_fragments[variant.fragments.len()].push(first);
+        self.free_requests.push(slot);
+        let place = request.place as usize;
+        self.active.swap_remove(place);
+        if let Some(&moved) = self.active.get(place) {
+            self.requests[moved as usize].place = request.place;
+        }
+    }
+
+    /// Service that the fragment in `slot` has had, in MI; zero unless it runs.
+    pub(crate) fn attained_mi(&self, world: &World, slot: u32) -> f64 {
+        let run = &self.fragments[slot as usize];
+        if run.phase != Phase::Running {
+            return 0.0;
+        }
+        let request = &self.requests[run.request as usize];
+        let Some(deployed) = request.deployed else { return 0.0 };
+        let fragment =
+            &world.variant(request.application, deployed.variant).fragments[usize::from(run.index)];
+        let host = &self.hosts[run.host.index()];
+        let class = &host.classes[fragment.cap];
+        let since = self.now.since(host.updated).seconds();
+        (class.virtual_mi - run.started_at_mi + class.rate_mips * since).clamp(0.0, run.work_mi)
+    }
+
+    /// Draws everything anew that a policy cannot know: the tokens that requests under way will
+    /// generate and the work that their fragments have left, given the service they have had.
+    pub fn resample(&mut self, world: &World, key: u64) {
+        self.settle();
+        for i in 0..self.active.len() {
+            let slot = self.active[i] as usize;
+            let mut request = self.requests[slot];
+            request.key = stream::mix(key, request.id.0);
+            let Some(deployed) = request.deployed else {
+                demand::redraw_tokens(world, &mut request, &[]);
+                self.requests[slot] = request;
+                continue;
+            };
+            let variant = world.variant(request.application, deployed.variant);
+            let mut attained = [0.0; crate::world::MAX_FRAGMENTS];
+            for (k, service) in attained.iter_mut().enumerate().take(variant.fragments.len()) {
+                *service = self.attained_mi(world, deployed.first + u32::try_from(k).unwrap_or(0));
+            }
+            let served: Vec<(usize, f64)> = (0..variant.fragments.len())
+                .filter(|&k| attained[k] > 0.0)
+                .map(|k| (k, attained[k]))
+                .collect();
+            demand::redraw_tokens(world, &mut request, &served);
+            for (k, fragment) in variant.fragments.iter().enumerate() {
+                let run = &mut self.fragments[deployed.first as usize + k];
+                if run.phase != Phase::Done {
+                    run.work_mi = demand::redraw_work(fragment, k, &request, attained[k]);
+                }
+            }
+            self.requests[slot] = request;
+        }
+        for h in 0..self.hosts.len() {
+            self.rebuild_finishes(world, h);
+        }
+    }
+
+    /// Orders the running fragments of host `h` anew after their work has changed.
+    pub(crate) fn rebuild_finishes(&mut self, world: &World, h: usize) {
+        let host = &mut self.hosts[h];
+        for class in &mut host.classes {
+            let mut finishes = std::mem::take(&mut class.running).into_vec();
+            for finish in &mut finishes {
+                let run = &self.fragments[finish.fragment as usize];
+                finish.at_work = run.started_at_mi + run.work_mi;
+            }
+            class.running = BinaryHeap::from(finishes);
+        }
+        self.reschedule(world, h);
+    }
+}

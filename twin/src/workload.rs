@@ -1,0 +1,416 @@
+//! How requests arrive: recorded traces, batches and Poisson processes.
+//!
+//! A trace becomes many different episodes by the stationary bootstrap (Politis and Romano, 1994):
+//! each application's arrivals are put together from blocks of random length and start, so bursts
+//! keep their shape. The trace is cut in two: training and futures draw from the first part,
+//! held-out runs from the second.
+//!
+//! A *future* is sampled given the arrivals so far: blocks start where the trace, in its training
+//! part, had arrival rates like those observed (analog or nearest-neighbor bootstrap, Lall and
+//! Sharma, Water Resources Research 1996).
+//!
+//! Left out: users who wait for an answer before they ask again (closed loops).
+
+use rand::RngExt;
+use serde::{Deserialize, Serialize};
+
+use crate::ids::ApplicationId;
+use crate::stream::Stream;
+use crate::units::SimTime;
+use crate::world::World;
+
+/// One request as it comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Arrival {
+    /// When.
+    pub time: SimTime,
+    /// What it asks for.
+    pub application: ApplicationId,
+    /// Length of its input, in tokens; known on arrival.
+    pub context_tokens: u32,
+    /// Length of its answer, in tokens; known only afterwards.
+    pub generated_tokens: u32,
+    /// Key of the random values that belong to the request.
+    pub key: u64,
+}
+
+/// Which part of a trace a run draws from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "kebab-case")]
+pub enum Split {
+    /// For labels, training and futures.
+    Training,
+    /// For evaluation.
+    #[default]
+    HeldOut,
+}
+
+/// How requests arrive.
+#[derive(Clone, Debug)]
+pub enum Workload {
+    /// Blocks of a recorded trace.
+    Trace(Trace),
+    /// A batch at each interval boundary: max(minimum, ⌊N(mean, sd)⌋) requests.
+    Batch {
+        /// Mean of the normal distribution.
+        mean: f64,
+        /// Its standard deviation.
+        sd: f64,
+        /// The least number of requests in a batch.
+        minimum: u32,
+    },
+    /// A Poisson process.
+    Poisson {
+        /// Requests per second.
+        rate_per_s: f64,
+    },
+}
+
+/// A recorded trace, application by application.
+#[derive(Clone, Debug)]
+pub struct Trace {
+    /// Arrivals of each application, by time.
+    pub(crate) applications: Vec<Vec<TraceArrival>>,
+    /// Mean length of a block, in s.
+    pub(crate) block_s: f64,
+    /// Where the training part ends.
+    pub(crate) training_until: SimTime,
+    /// Where the trace ends.
+    pub(crate) end: SimTime,
+    /// For each application, the rates at each second of the training part.
+    pub(crate) analogs: Vec<Vec<Analog>>,
+}
+
+/// One line of a trace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TraceArrival {
+    /// When, since the start of the trace.
+    pub time: SimTime,
+    /// Length of the input, in tokens.
+    pub context_tokens: u32,
+    /// Length of the answer, in tokens.
+    pub generated_tokens: u32,
+}
+
+/// A moment of the trace and what the rates were then.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Analog {
+    start: SimTime,
+    rates: [f64; RATE_WINDOWS],
+}
+
+/// How many decayed rates are kept for each application.
+pub const RATE_WINDOWS: usize = 3;
+/// Time constants of the decayed rates, in s.
+pub const RATE_WINDOWS_S: [f64; RATE_WINDOWS] = [2.0, 10.0, 60.0];
+/// A future starts at one of this many moments of the trace that resemble the present most.
+const ANALOGS: usize = 24;
+
+/// Arrival rates of one application, each an exponentially decayed count over its time constant.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Rates {
+    last: SimTime,
+    values: [f64; RATE_WINDOWS],
+}
+
+impl Rates {
+    /// Rates as they were at `time`, in requests per second.
+    #[must_use]
+    pub fn new(time: SimTime, values: [f64; RATE_WINDOWS]) -> Self {
+        Self { last: time, values }
+    }
+
+    /// Rates at `now`, in requests per second, one a time constant.
+    #[must_use]
+    pub fn at(&self, now: SimTime) -> [f64; RATE_WINDOWS] {
+        let elapsed = now.since(self.last).seconds();
+        let mut values = self.values;
+        for (value, window) in values.iter_mut().zip(RATE_WINDOWS_S) {
+            *value *= (-elapsed / window).exp();
+        }
+        values
+    }
+
+    /// Counts an arrival at `now`.
+    pub fn count(&mut self, now: SimTime) {
+        self.values = self.at(now);
+        for (value, window) in self.values.iter_mut().zip(RATE_WINDOWS_S) {
+            *value += 1.0 / window;
+        }
+        self.last = now;
+    }
+}
+
+impl Trace {
+    /// A trace of `applications`, each sorted by time.
+    #[must_use]
+    pub fn new(
+        applications: Vec<Vec<TraceArrival>>,
+        block_s: f64,
+        training_until: SimTime,
+    ) -> Self {
+        let end = applications
+            .iter()
+            .filter_map(|list| list.last())
+            .map(|a| SimTime(a.time.0 + 1))
+            .max()
+            .unwrap_or(SimTime(1));
+        let analogs = applications.iter().map(|list| analogs(list, training_until)).collect();
+        Self { applications, block_s, training_until, end, analogs }
+    }
+
+    /// First and last moment of a part.
+    fn range(&self, split: Split) -> (SimTime, SimTime) {
+        match split {
+            Split::Training => (SimTime::ZERO, self.training_until),
+            Split::HeldOut => (self.training_until, self.end),
+        }
+    }
+
+    /// Mean requests per second over the whole trace.
+    #[must_use]
+    pub fn mean_rate_per_s(&self) -> f64 {
+        let count: usize = self.applications.iter().map(Vec::len).sum();
+        count as f64 / self.end.seconds()
+    }
+
+    /// The arrivals of application `a` from `start` on, for `length`, shifted to begin at `at`.
+    fn copy_block(&self, a: usize, block: Block, stream: &mut Stream, out: &mut Vec<Arrival>) {
+        let list = &self.applications[a];
+        let first = list.partition_point(|x| x.time < block.start);
+        let until = block.start.after(block.length).min(block.limit);
+        for arrival in list[first..].iter().take_while(|x| x.time < until) {
+            out.push(Arrival {
+                time: block.at.after(arrival.time.since(block.start)),
+                application: ApplicationId::at(a),
+                context_tokens: arrival.context_tokens,
+                generated_tokens: arrival.generated_tokens,
+                key: stream.random(),
+            });
+        }
+    }
+}
+
+/// A piece of the trace and where it goes.
+#[derive(Clone, Copy)]
+struct Block {
+    start: SimTime,
+    length: SimTime,
+    limit: SimTime,
+    at: SimTime,
+}
+
+/// Rates at each whole second of the training part.
+fn analogs(list: &[TraceArrival], until: SimTime) -> Vec<Analog> {
+    let mut rates = Rates::default();
+    let mut arrivals = list.iter().peekable();
+    let mut result = Vec::new();
+    let mut second = 1;
+    loop {
+        let start = SimTime::from_seconds(f64::from(second));
+        if start >= until {
+            return result;
+        }
+        while let Some(arrival) = arrivals.next_if(|a| a.time < start) {
+            rates.count(arrival.time);
+        }
+        result.push(Analog { start, rates: rates.at(start) });
+        second += 1;
+    }
+}
+
+impl World {
+    /// The arrivals of an episode of length `duration`, drawn from `split` with `stream`.
+    ///
+    /// Sorted by time; equal times keep the order of applications.
+    #[must_use]
+    pub fn arrivals(&self, split: Split, duration: SimTime, stream: &mut Stream) -> Vec<Arrival> {
+        let mut out = Vec::new();
+        match &self.workload {
+            Workload::Trace(trace) => {
+                let (low, high) = trace.range(split);
+                for a in 0..trace.applications.len() {
+                    let mut at = SimTime::ZERO;
+                    while at < duration {
+                        let length = exponential(stream, trace.block_s).min(duration.since(at));
+                        let start = SimTime(stream.random_range(low.0..high.0));
+                        let first = length.min(high.since(start));
+                        let block = Block { start, length: first, limit: high, at };
+                        trace.copy_block(a, block, stream, &mut out);
+                        // A block that reaches the end of its part goes on at the part's start.
+                        let rest = length.since(first).min(high.since(low));
+                        let block =
+                            Block { start: low, length: rest, limit: high, at: at.after(first) };
+                        trace.copy_block(a, block, stream, &mut out);
+                        at = at.after(SimTime((first.0 + rest.0).max(1)));
+                    }
+                }
+            }
+            Workload::Batch { .. } | Workload::Poisson { .. } => {
+                self.synthetic(SimTime::ZERO, duration, stream, &mut out);
+            }
+        }
+        out.sort_by_key(|a| a.time);
+        out
+    }
+
+    /// The moments of the trace that resemble `rates` most, one list an application; empty lists
+    /// where arrivals do not depend on the past.
+    #[must_use]
+    pub fn analogs(&self, now: SimTime, rates: &[Rates]) -> Vec<Vec<SimTime>> {
+        let Workload::Trace(trace) = &self.workload else { return Vec::new() };
+        trace
+            .analogs
+            .iter()
+            .zip(rates)
+            .map(|(candidates, observed)| {
+                let observed = observed.at(now);
+                let mut scored: Vec<(f64, SimTime)> =
+                    candidates.iter().map(|c| (distance(&c.rates, &observed), c.start)).collect();
+                let keep = ANALOGS.min(scored.len());
+                if keep > 0 && keep < scored.len() {
+                    scored.select_nth_unstable_by(keep - 1, |a, b| {
+                        a.0.total_cmp(&b.0).then(a.1.cmp(&b.1))
+                    });
+                }
+                scored.truncate(keep);
+                scored.sort_unstable_by_key(|&(_, start)| start);
+                scored.into_iter().map(|(_, start)| start).collect()
+            })
+            .collect()
+    }
+
+    /// A possible continuation from `now` (exclusive) to `until`, given the moments that resemble
+    /// the present ([`World::analogs`]); sorted by time.
+    #[must_use]
+    pub fn future(
+        &self,
+        now: SimTime,
+        until: SimTime,
+        analogs: &[Vec<SimTime>],
+        stream: &mut Stream,
+    ) -> Vec<Arrival> {
+        let mut out = Vec::new();
+        match &self.workload {
+            Workload::Trace(trace) => {
+                for (a, starts) in analogs.iter().enumerate() {
+                    let mut at = now.after(SimTime(1));
+                    let mut start = match starts.len() {
+                        0 => continue,
+                        n => starts[stream.random_range(0..n)],
+                    };
+                    while at < until {
+                        let room = trace.training_until.since(start);
+                        let length = room.min(until.since(at));
+                        let block = Block { start, length, limit: trace.training_until, at };
+                        trace.copy_block(a, block, stream, &mut out);
+                        at = at.after(SimTime(length.0.max(1)));
+                        start = SimTime::ZERO;
+                    }
+                }
+            }
+            Workload::Batch { .. } | Workload::Poisson { .. } => {
+                self.synthetic(now.after(SimTime(1)), until, stream, &mut out);
+            }
+        }
+        out.sort_by_key(|a| a.time);
+        out
+    }
+
+    /// Requests per second that the workload brings on average.
+    #[must_use]
+    pub fn mean_rate_per_s(&self) -> f64 {
+        match &self.workload {
+            Workload::Trace(trace) => trace.mean_rate_per_s(),
+            Workload::Poisson { rate_per_s } => *rate_per_s,
+            Workload::Batch { mean, sd, minimum } => {
+                batch_mean(*mean, *sd, *minimum) / self.interval.seconds()
+            }
+        }
+    }
+
+    /// Batches and Poisson arrivals in `from..until`.
+    fn synthetic(&self, from: SimTime, until: SimTime, stream: &mut Stream, out: &mut Vec<Arrival>) {
+        match self.workload {
+            Workload::Trace(_) => {}
+            Workload::Poisson { rate_per_s } => {
+                let mut at = from.after(exponential(stream, 1.0 / rate_per_s));
+                while at < until {
+                    self.push_synthetic(at, stream, out);
+                    at = at.after(exponential(stream, 1.0 / rate_per_s));
+                }
+            }
+            Workload::Batch { mean, sd, minimum } => {
+                let mut at = SimTime(from.0.div_ceil(self.interval.0) * self.interval.0);
+                while at < until {
+                    for _ in 0..batch_size(mean, sd, minimum, stream) {
+                        self.push_synthetic(at, stream, out);
+                    }
+                    at = at.after(self.interval);
+                }
+            }
+        }
+    }
+
+    fn push_synthetic(&self, time: SimTime, stream: &mut Stream, out: &mut Vec<Arrival>) {
+        let total: f64 = self.applications.iter().map(|a| a.share).sum();
+        let mut point = stream.random::<f64>() * total;
+        let mut application = 0;
+        for (i, a) in self.applications.iter().enumerate() {
+            application = i;
+            point -= a.share;
+            if point < 0.0 {
+                break;
+            }
+        }
+        out.push(Arrival {
+            time,
+            application: ApplicationId::at(application),
+            context_tokens: 0,
+            generated_tokens: 0,
+            key: stream.random(),
+        });
+    }
+}
+
+fn distance(a: &[f64; RATE_WINDOWS], b: &[f64; RATE_WINDOWS]) -> f64 {
+    a.iter().zip(b).map(|(x, y)| (x.ln_1p() - y.ln_1p()).powi(2)).sum()
+}
+
+fn exponential(stream: &mut Stream, mean_s: f64) -> SimTime {
+    let u: f64 = stream.random();
+    SimTime::from_seconds(-mean_s * (-u).ln_1p())
+}
+
+/// max(minimum, ⌊N(mean, sd)⌋), by inversion.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "the value is not negative and saturates"
+)]
+fn batch_size(mean: f64, sd: f64, minimum: u32, stream: &mut Stream) -> u32 {
+    use statrs::distribution::{ContinuousCDF, Normal};
+    let u: f64 = stream.random::<f64>().clamp(1e-12, 1.0 - 1e-12);
+    let drawn = (mean + sd * Normal::standard().inverse_cdf(u)).floor().max(0.0);
+    (drawn as u32).max(minimum)
+}
+
+/// The mean of [`batch_size`]: minimum + Σ_{k > minimum} P(⌊N⌋ ≥ k).
+fn batch_mean(mean: f64, sd: f64, minimum: u32) -> f64 {
+    use statrs::distribution::{ContinuousCDF, Normal};
+    let normal = Normal::standard();
+    let mut total = f64::from(minimum);
+    let mut k = minimum + 1;
+    loop {
+        let probability = if sd > 0.0 {
+            normal.sf((f64::from(k) - mean) / sd)
+        } else {
+            f64::from(u8::from(mean >= f64::from(k)))
+        };
+        if probability < 1e-9 {
+            return total;
+        }
+        total += probability;
+        k += 1;
+    }
+}

@@ -1,0 +1,288 @@
+//! Worlds: everything that is fixed before a run.
+//!
+//! A [`World`] is resolved from one TOML file, whose schema is [`file::WorldFile`]. Named worlds
+//! are embedded; a path works wherever a name does. A value of type [`World`] is valid: every
+//! reference resolves, every number is finite and in range.
+
+pub mod embedded;
+pub mod file;
+mod resolve;
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::distribution::{Distribution, Empirical};
+use crate::ids::{ApplicationId, SiteId, SizeId, VariantId};
+use crate::objective::Objective;
+use crate::units::{Mebibytes, MegabitsPerSecond, Mips, SimTime, Watts};
+use crate::workload::Workload;
+
+pub use resolve::WorldError;
+pub(crate) use resolve::did_you_mean;
+
+/// The most hosts a world may have.
+pub const MAX_HOSTS: usize = 100_000;
+/// The most applications a world may have.
+pub const MAX_APPLICATIONS: usize = 256;
+/// The most variants an application may have.
+pub const MAX_VARIANTS: usize = 16;
+/// The most fragments a variant may have.
+pub const MAX_FRAGMENTS: usize = 16;
+/// The most distinct parallelism caps that the fragments of a world may have.
+pub const MAX_CAPS: usize = 8;
+
+/// A resolved world.
+#[derive(Clone, Debug)]
+pub struct World {
+    /// The name, as in the file.
+    pub name: String,
+    /// What it models, in a sentence or two.
+    pub description: String,
+    /// Length of an interval: provisioning is decided at multiples of it.
+    pub interval: SimTime,
+    /// When requests are dispatched.
+    pub dispatch: Dispatch,
+    /// Length of an episode, in intervals.
+    pub episode_intervals: u32,
+    /// Sites.
+    pub sites: Vec<Site>,
+    /// One-way latency and bandwidth between sites, row by row: `sites × sites`.
+    pub links: Vec<Link>,
+    /// VM sizes.
+    pub sizes: Vec<VmSize>,
+    /// Hosts.
+    pub hosts: Vec<HostSpec>,
+    /// Applications.
+    pub applications: Vec<Application>,
+    /// Distinct parallelism caps, in vCPUs, ascending; fragments refer to them by position.
+    pub caps: Vec<f64>,
+    /// How requests arrive.
+    pub workload: Workload,
+    /// What is maximized.
+    pub objective: Objective,
+    /// SHA-256 of the world file and its arrivals, in hexadecimal.
+    pub hash: String,
+    /// The file it was resolved from.
+    pub file: Arc<file::WorldFile>,
+}
+
+/// When the requests that arrive are dispatched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "kebab-case")]
+pub enum Dispatch {
+    /// At the moment of arrival.
+    #[default]
+    OnArrival,
+    /// Gathered and decided at the next interval boundary.
+    Interval,
+}
+
+/// Edge or cloud.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "kebab-case")]
+pub enum SiteKind {
+    /// A data center.
+    #[default]
+    Cloud,
+    /// Close to the users.
+    Edge,
+}
+
+/// A place where hosts stand.
+#[derive(Clone, Debug)]
+pub struct Site {
+    /// Its name.
+    pub name: String,
+    /// Edge or cloud.
+    pub kind: SiteKind,
+    /// One-way latency between users and the site.
+    pub user_latency: SimTime,
+}
+
+/// The connection from one site to another.
+#[derive(Clone, Copy, Debug)]
+pub struct Link {
+    /// One-way latency.
+    pub latency: SimTime,
+    /// Bandwidth, shared by all transfers in this direction.
+    pub bandwidth: MegabitsPerSecond,
+}
+
+/// A size of VM.
+#[derive(Clone, Debug)]
+pub struct VmSize {
+    /// Its name, as the cloud calls it.
+    pub name: String,
+    /// Virtual CPUs.
+    pub vcpus: f64,
+    /// Speed of one virtual CPU.
+    pub mips_per_vcpu: Mips,
+    /// Memory that fragments can use.
+    pub ram: Mebibytes,
+    /// Network bandwidth, each way.
+    pub network: MegabitsPerSecond,
+    /// Power at 0, 10, … 100 % utilization.
+    pub power: PowerCurve,
+    /// Price in USD per hour, one value a site.
+    pub price_usd_per_hour: Vec<f64>,
+    /// Time from the order to start until the host serves.
+    pub boot: SimTime,
+}
+
+impl VmSize {
+    /// Speed with all virtual CPUs busy.
+    #[must_use]
+    pub fn capacity(&self) -> Mips {
+        Mips(self.vcpus * self.mips_per_vcpu.0)
+    }
+}
+
+/// Power against utilization: 11 points, linear in between (the form of SPECpower results).
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct PowerCurve(pub [f64; 11]);
+
+impl PowerCurve {
+    /// Power at `utilization` between 0 and 1.
+    #[must_use]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "the value lies between 0 and 9"
+    )]
+    pub fn at(&self, utilization: f64) -> Watts {
+        let tenths = (utilization * 10.0).clamp(0.0, 10.0);
+        let segment = (tenths as usize).min(9);
+        let within = tenths - segment as f64;
+        Watts(self.0[segment] + (self.0[segment + 1] - self.0[segment]) * within)
+    }
+}
+
+/// One VM.
+#[derive(Clone, Debug)]
+pub struct HostSpec {
+    /// Its name.
+    pub name: String,
+    /// Its size.
+    pub size: SizeId,
+    /// Where it stands.
+    pub site: SiteId,
+    /// Whether it is on when an episode starts.
+    pub initially_on: bool,
+}
+
+/// An application: what requests ask for.
+#[derive(Clone, Debug)]
+pub struct Application {
+    /// Its name.
+    pub name: String,
+    /// Share of the requests where the workload does not name applications itself.
+    pub share: f64,
+    /// Response time that its users accept.
+    pub deadline: SimTime,
+    /// Input of a request: a constant and a part for each context token, in bytes.
+    pub input_bytes: f64,
+    /// Bytes of input for each context token.
+    pub input_bytes_per_context_token: f64,
+    /// The ways to deploy it.
+    pub variants: Vec<Variant>,
+    /// Generated tokens of past requests of this application; `None` where work does not depend
+    /// on tokens.
+    pub generated_tokens: Option<Arc<Empirical>>,
+}
+
+/// A way to deploy an application: a directed acyclic graph of fragments, and an accuracy.
+#[derive(Clone, Debug)]
+pub struct Variant {
+    /// Its name.
+    pub name: String,
+    /// Expected accuracy of an answer, between 0 and 1.
+    pub accuracy: f64,
+    /// Fragments in topological order.
+    pub fragments: Vec<Fragment>,
+}
+
+impl Variant {
+    /// The fragments that no other fragment waits for.
+    pub fn sinks(&self) -> impl Iterator<Item = usize> + '_ {
+        (0..self.fragments.len()).filter(|&i| self.fragments[i].successors.is_empty())
+    }
+}
+
+/// The unit that is placed.
+#[derive(Clone, Debug)]
+pub struct Fragment {
+    /// Its name.
+    pub name: String,
+    /// Random work, in million instructions.
+    pub work_mi: Distribution,
+    /// Work for each context token, in million instructions.
+    pub work_mi_per_context_token: f64,
+    /// Work for each generated token, in million instructions.
+    pub work_mi_per_generated_token: f64,
+    /// Position of its parallelism cap in `World::caps`.
+    pub cap: usize,
+    /// Memory while placed on a host.
+    pub ram: Mebibytes,
+    /// Output of a constant size, in bytes.
+    pub output_bytes: f64,
+    /// Bytes of output for each token, context and generated.
+    pub output_bytes_per_token: f64,
+    /// Fragments whose output it needs.
+    pub predecessors: Vec<usize>,
+    /// Fragments that need its output.
+    pub successors: Vec<usize>,
+}
+
+impl World {
+    /// The size of host `host`.
+    #[must_use]
+    pub fn size_of(&self, host: usize) -> &VmSize {
+        &self.sizes[self.hosts[host].size.index()]
+    }
+
+    /// The price of host `host`, in USD per second.
+    #[must_use]
+    pub fn price_usd_per_second(&self, host: usize) -> f64 {
+        let spec = &self.hosts[host];
+        self.sizes[spec.size.index()].price_usd_per_hour[spec.site.index()] / 3600.0
+    }
+
+    /// The connection from site `from` to site `to`.
+    #[must_use]
+    pub fn link(&self, from: SiteId, to: SiteId) -> &Link {
+        &self.links[from.index() * self.sites.len() + to.index()]
+    }
+
+    /// The variant `variant` of `application`.
+    #[must_use]
+    pub fn variant(&self, application: ApplicationId, variant: VariantId) -> &Variant {
+        &self.applications[application.index()].variants[variant.index()]
+    }
+
+    /// The most accurate variant of `application`; the first of equals.
+    #[must_use]
+    pub fn most_accurate(&self, application: ApplicationId) -> VariantId {
+        let variants = &self.applications[application.index()].variants;
+        let mut best = 0;
+        for (i, variant) in variants.iter().enumerate() {
+            if variant.accuracy > variants[best].accuracy {
+                best = i;
+            }
+        }
+        VariantId::at(best)
+    }
+
+    /// Length of an episode.
+    #[must_use]
+    pub fn episode(&self) -> SimTime {
+        SimTime(self.interval.0 * u64::from(self.episode_intervals))
+    }
+
+    /// Speed of all hosts together, in MIPS.
+    #[must_use]
+    pub fn capacity(&self) -> Mips {
+        Mips((0..self.hosts.len()).map(|h| self.size_of(h).capacity().0).sum())
+    }
+}

@@ -1,0 +1,208 @@
+//! The schema of world files, version 1.
+//!
+//! Every key carries its unit; unknown keys are errors.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Dispatch, SiteKind};
+use crate::distribution::Distribution;
+use crate::objective::Objective;
+
+/// The version of the schema that this crate reads.
+pub const SCHEMA: u32 = 1;
+
+/// A world file.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WorldFile {
+    /// Version of the schema: 1.
+    pub schema: u32,
+    /// Name of the world.
+    pub name: String,
+    /// What it models.
+    pub description: String,
+    /// Length of an interval, in s.
+    pub interval_s: f64,
+    /// When requests are dispatched.
+    #[serde(default)]
+    pub dispatch: Dispatch,
+    /// Length of an episode, in intervals.
+    pub episode_intervals: u32,
+    /// What is maximized.
+    pub objective: Objective,
+    /// How requests arrive.
+    pub workload: WorkloadFile,
+    /// Sites.
+    pub sites: Vec<SiteFile>,
+    /// Links between sites; both directions unless the reverse is listed too.
+    #[serde(default)]
+    pub links: Vec<LinkFile>,
+    /// VM sizes.
+    pub sizes: Vec<SizeFile>,
+    /// Groups of equal hosts.
+    pub hosts: Vec<HostGroupFile>,
+    /// Applications.
+    pub applications: Vec<ApplicationFile>,
+}
+
+/// `[workload]`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum WorkloadFile {
+    /// Blocks of a recorded trace.
+    Trace {
+        /// Name of an embedded arrivals file, or a path relative to the world file.
+        arrivals: String,
+        /// Mean length of the blocks that an episode is put together from, in s.
+        block_s: f64,
+        /// Training draws from the trace before this time, held-out runs from the rest, in s.
+        training_until_s: f64,
+    },
+    /// A batch at each interval boundary: max(minimum, ⌊N(mean, sd)⌋) requests.
+    Batch {
+        /// Mean of the normal distribution.
+        mean: f64,
+        /// Its standard deviation.
+        sd: f64,
+        /// The least number of requests in a batch.
+        minimum: u32,
+    },
+    /// A Poisson process.
+    Poisson {
+        /// Requests per second.
+        rate_per_s: f64,
+    },
+}
+
+/// `[[sites]]`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SiteFile {
+    /// Name, referred to by hosts, links and prices.
+    pub name: String,
+    /// Edge or cloud.
+    #[serde(default)]
+    pub kind: SiteKind,
+    /// One-way latency to the users, in ms.
+    pub user_latency_ms: f64,
+}
+
+/// `[[links]]`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LinkFile {
+    /// Site at one end.
+    pub from: String,
+    /// Site at the other end.
+    pub to: String,
+    /// One-way latency, in ms.
+    pub latency_ms: f64,
+    /// Bandwidth each way, in Mbit/s.
+    pub bandwidth_mbps: f64,
+}
+
+/// `[[sizes]]`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SizeFile {
+    /// Name.
+    pub name: String,
+    /// Virtual CPUs.
+    pub vcpus: f64,
+    /// Speed of one virtual CPU, in million instructions per second.
+    pub mips_per_vcpu: f64,
+    /// Memory that fragments can use, in MiB.
+    pub ram_mib: f64,
+    /// Network bandwidth each way, in Mbit/s.
+    pub network_mbps: f64,
+    /// Power at 0, 10, … 100 % utilization, in W.
+    pub power_w: [f64; 11],
+    /// Price by site, in USD per hour.
+    pub price_usd_per_hour: BTreeMap<String, f64>,
+    /// Time to boot, in s.
+    pub boot_s: f64,
+}
+
+/// `[[hosts]]`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HostGroupFile {
+    /// Name of a size.
+    pub size: String,
+    /// Name of a site.
+    pub site: String,
+    /// How many.
+    pub count: u32,
+    /// How many of them are on when an episode starts; all if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub initially_on: Option<u32>,
+}
+
+/// `[[applications]]`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ApplicationFile {
+    /// Name; arrivals of a trace refer to it.
+    pub name: String,
+    /// Share of the requests (`batch` and `poisson` workloads); 1 if absent.
+    #[serde(default = "one")]
+    pub share: f64,
+    /// Response time that users accept, in s.
+    pub deadline_s: f64,
+    /// Input of a request, in KiB.
+    #[serde(default)]
+    pub input_kib: f64,
+    /// Input for each context token, in bytes.
+    #[serde(default)]
+    pub input_bytes_per_context_token: f64,
+    /// Variants.
+    pub variants: Vec<VariantFile>,
+}
+
+/// `[[applications.variants]]`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VariantFile {
+    /// Name.
+    pub name: String,
+    /// Expected accuracy, between 0 and 1.
+    pub accuracy: f64,
+    /// Fragments.
+    pub fragments: Vec<FragmentFile>,
+}
+
+/// `[[applications.variants.fragments]]`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FragmentFile {
+    /// Name, referred to by `after`.
+    pub name: String,
+    /// Names of the fragments that must end before this one starts.
+    #[serde(default)]
+    pub after: Vec<String>,
+    /// Random work, in million instructions.
+    #[serde(default)]
+    pub work_mi: Distribution,
+    /// Work for each context token, in million instructions.
+    #[serde(default)]
+    pub work_mi_per_context_token: f64,
+    /// Work for each generated token, in million instructions.
+    #[serde(default)]
+    pub work_mi_per_generated_token: f64,
+    /// The most virtual CPUs it can use.
+    pub max_vcpus: f64,
+    /// Memory while it is placed, in MiB.
+    pub ram_mib: f64,
+    /// Output, in KiB.
+    #[serde(default)]
+    pub output_kib: f64,
+    /// Output for each token, context and generated, in bytes.
+    #[serde(default)]
+    pub output_bytes_per_token: f64,
+}
+
+fn one() -> f64 {
+    1.0
+}
