@@ -7,7 +7,7 @@
 
 use crate::table::{Columns, CsvRow, Fields, Frame, ParquetError, ParquetRow, ReadError};
 
-/// One VM size of the catalogue.
+/// One VM size of the catalog.
 #[derive(Debug, Clone, PartialEq)]
 pub struct VmSize {
     /// The name at Azure, such as `Standard_B2ms`.

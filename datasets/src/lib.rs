@@ -17,14 +17,14 @@
 //! - **Traces** as they were published: one module each ([`azure_llm`], [`scinet_testbed`],
 //!   [`azure_catalog`], [`power_curves`]), read by [`read_csv`] with errors that name file, line
 //!   and column.
-//! - **Copies** of them in `data/`, in compact Parquet with a card and a licence each, read by
+//! - **Copies** of them in `data/`, in compact Parquet with a card and a license each, read by
 //!   [`read_parquet`].
 //! - **Plain formats** for the twin: [`arrivals`] and [`recording`].
 //! - **Decision datasets**, which teach a policy: [`decisions`].
 //!
 //! Left out: downloading, and simulation of any kind.
 //! To add a trace, implement [`CsvRow`] for its original format and [`ParquetRow`] for its copy, and
-//! give it a folder in `data/` with a card and the licence.
+//! give it a folder in `data/` with a card and the license.
 
 pub mod arrivals;
 pub mod azure_catalog;

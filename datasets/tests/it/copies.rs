@@ -175,7 +175,7 @@ fn power_has_curves_and_coefficients() {
 }
 
 #[test]
-fn cards_name_licence_source_and_rows() {
+fn cards_name_license_source_and_rows() {
     for (folder, rows) in [
         ("azure-llm-2023", "21944"),
         ("scinet-testbed", "11200"),
@@ -195,7 +195,7 @@ fn cards_name_licence_source_and_rows() {
         }
         assert!(
             data(folder).join("LICENSE").is_file(),
-            "{folder}: no licence"
+            "{folder}: no license"
         );
     }
 }
