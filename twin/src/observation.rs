@@ -434,7 +434,7 @@ impl State {
     ///
     /// If the view does not fit the world or contradicts itself; the error names the field.
     pub fn from_view(world: &World, view: &FleetView) -> Result<Self, ViewError> {
-        let mut build = Build { world, view, state: Self::new(world), slots: Vec::new() };
+        let mut build = Build::new(world, view);
         build.check_sizes()?;
         build.state.now = view.now;
         build.state.next_boundary = view.next_boundary;
@@ -448,6 +448,7 @@ impl State {
             build.host(h)?;
         }
         build.transfers()?;
+        build.balance()?;
         Ok(build.state)
     }
 }
@@ -459,13 +460,34 @@ struct Build<'a> {
     state: State,
     /// Request ids and their slots, by id.
     slots: Vec<(RequestId, u32)>,
+    /// Unfinished fragments placed on each host, and how many of them are queued.
+    placed: Vec<(usize, usize)>,
+    /// Whether each fragment has been listed as a resident, and as queued.
+    listed: Vec<(bool, bool)>,
+    /// Inputs of each fragment that are on their way.
+    inputs: Vec<usize>,
+    /// Outputs of each request that are on their way.
+    outputs: Vec<usize>,
 }
 
 fn invalid<T>(field: String, problem: impl Into<String>) -> Result<T, ViewError> {
     Err(ViewError { field, problem: problem.into() })
 }
 
-impl Build<'_> {
+impl<'a> Build<'a> {
+    fn new(world: &'a World, view: &'a FleetView) -> Self {
+        Self {
+            world,
+            view,
+            state: State::new(world),
+            slots: Vec::with_capacity(view.requests.len()),
+            placed: vec![(0, 0); world.hosts.len()],
+            listed: Vec::new(),
+            inputs: Vec::new(),
+            outputs: vec![0; view.requests.len()],
+        }
+    }
+
     fn check_sizes(&self) -> Result<(), ViewError> {
         let (world, view) = (self.world, self.view);
         for (field, found, wanted) in [
@@ -567,6 +589,14 @@ impl Build<'_> {
                 let problem = format!("contradicts the phase or is above {inputs}");
                 return invalid(field("inputs_left"), problem);
             }
+            if f.attained_mi > 0.0 && f.phase != Phase::Running {
+                return invalid(field("attained_mi"), "must be 0 unless the fragment runs");
+            }
+            let placed = &mut self.placed[f.host.index()];
+            placed.0 += usize::from(f.phase != Phase::Done);
+            placed.1 += usize::from(f.phase == Phase::Queued);
+            self.listed.push((false, false));
+            self.inputs.push(0);
             let known = Known {
                 context_tokens: request.context_tokens,
                 generated_tokens: request.generated_known.then_some(request.generated_tokens),
@@ -629,7 +659,7 @@ impl Build<'_> {
         for (k, reference) in view.resident.iter().enumerate() {
             let field = format!("hosts[{h}].resident[{k}]");
             let slot = self.on_host(h, *reference, field.clone())?;
-            if host.resident.contains(&slot) {
+            if std::mem::replace(&mut self.listed[slot as usize].0, true) {
                 return invalid(field, "is listed twice");
             }
             host.resident.push(slot);
@@ -638,17 +668,17 @@ impl Build<'_> {
                 self.run(&mut host, slot, &run, field)?;
             }
         }
-        self.complete(h, &host)?;
         for (k, reference) in view.queue.iter().enumerate() {
             let field = format!("hosts[{h}].queue[{k}]");
             let slot = self.on_host(h, *reference, field.clone())?;
             if self.state.fragments[slot as usize].phase != Phase::Queued
-                || host.queue.contains(&slot)
+                || std::mem::replace(&mut self.listed[slot as usize].1, true)
             {
                 return invalid(field, "is listed twice or its phase is not \"queued\"");
             }
             host.queue.push_back(slot);
         }
+        self.complete(h, &host)?;
         self.state.hosts[h] = host;
         self.state.reschedule(self.world, h);
         Ok(())
@@ -685,16 +715,16 @@ impl Build<'_> {
         if host.lifecycle == Lifecycle::Off && !host.resident.is_empty() {
             return invalid(format!("hosts[{h}].resident"), "the host is off");
         }
-        let count = self
-            .state
-            .fragments
-            .iter()
-            .filter(|run| run.host.index() == h && run.phase != Phase::Done)
-            .count();
+        let (count, queued) = self.placed[h];
         if count != host.resident.len() {
             let listed = host.resident.len();
             let problem = format!("lists {listed} fragments, but {count} unfinished are placed here");
             return invalid(format!("hosts[{h}].resident"), problem);
+        }
+        if queued != self.view.hosts[h].queue.len() {
+            let listed = self.view.hosts[h].queue.len();
+            let problem = format!("lists {listed} fragments, but {queued} are queued here");
+            return invalid(format!("hosts[{h}].queue"), problem);
         }
         Ok(())
     }
@@ -721,6 +751,10 @@ impl Build<'_> {
                     }
                 }
             };
+            match delivery {
+                Delivery::Input { fragment } => self.inputs[fragment as usize] += 1,
+                Delivery::Output { request } => self.outputs[request as usize] += 1,
+            }
             match view.progress {
                 Progress::Arriving { at } if at < self.view.now => {
                     return invalid(field("progress.at"), "must not be before now");
@@ -748,6 +782,41 @@ impl Build<'_> {
             }
         }
         self.state.network.share(self.world);
+        Ok(())
+    }
+
+    /// What is still waited for must be on its way or be made by an unfinished fragment.
+    fn balance(&self) -> Result<(), ViewError> {
+        for (i, request) in self.view.requests.iter().enumerate() {
+            let Some(view) = &request.deployed else { continue };
+            let slot = self.slots[i].1 as usize;
+            let Some(deployed) = self.state.requests[slot].deployed else { continue };
+            let fragments = &self.world.variant(request.application, view.variant).fragments;
+            let unfinished = |k: usize| view.fragments[k].phase != Phase::Done;
+            let field = |name: &str| format!("requests[{i}].{name}");
+            let served =
+                view.fragments.iter().any(|f| matches!(f.phase, Phase::Running | Phase::Done));
+            if served != request.started.is_some() {
+                let problem = "must be there if and only if a fragment runs or has ended";
+                return invalid(field("started"), problem);
+            }
+            for (k, (fragment, f)) in fragments.iter().zip(&view.fragments).enumerate() {
+                let coming = self.inputs[deployed.first as usize + k];
+                let due = fragment.predecessors.iter().filter(|&&p| unfinished(p)).count();
+                if usize::from(f.inputs_left) != coming + due {
+                    let problem = format!("must be {coming} under way + {due} not yet sent");
+                    return invalid(field(&format!("deployed.fragments[{k}].inputs_left")), problem);
+                }
+            }
+            let coming = self.outputs[slot];
+            let due = (0..fragments.len())
+                .filter(|&k| fragments[k].successors.is_empty() && unfinished(k))
+                .count();
+            if usize::from(view.outputs_left) != coming + due {
+                let problem = format!("must be {coming} under way + {due} not yet sent");
+                return invalid(field("deployed.outputs_left"), problem);
+            }
+        }
         Ok(())
     }
 }
