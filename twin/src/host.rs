@@ -94,6 +94,8 @@ pub(crate) struct CapClass {
     /// Virtual work: what a fragment that ran all the time would have had, in MI.
     pub(crate) virtual_mi: f64,
     pub(crate) running: BinaryHeap<Finish>,
+    /// Sum of `at_work` over `running`.
+    pub(crate) finish_sum_mi: f64,
 }
 
 impl Clone for CapClass {
@@ -104,6 +106,7 @@ impl Clone for CapClass {
         self.limit_mips = source.limit_mips;
         self.rate_mips = source.rate_mips;
         self.virtual_mi = source.virtual_mi;
+        self.finish_sum_mi = source.finish_sum_mi;
         self.running.clone_from(&source.running);
     }
 }
@@ -120,6 +123,8 @@ pub(crate) struct Host {
     pub(crate) classes: Vec<CapClass>,
     pub(crate) ram_mib: f64,
     pub(crate) ram_free_mib: f64,
+    /// Work of the resident fragments that do not run yet, in MI.
+    pub(crate) ahead_mi: f64,
     /// Fragments whose inputs are here and that wait for memory or for the boot.
     pub(crate) queue: VecDeque<u32>,
     /// Every fragment placed here and not finished, in the order of placement.
@@ -151,6 +156,16 @@ impl Clone for Host {
     }
 }
 
+impl CapClass {
+    /// Starts a fragment with `work_mi` ahead of it, of which it has had what lies before
+    /// `from_mi` on the virtual counter.
+    pub(crate) fn start(&mut self, fragment: u32, from_mi: f64, work_mi: f64) {
+        let at_work = from_mi + work_mi;
+        self.finish_sum_mi += at_work;
+        self.running.push(Finish { at_work, fragment });
+    }
+}
+
 impl Host {
     pub(crate) fn new(world: &World, host: usize) -> Self {
         let size = world.size_of(host);
@@ -169,6 +184,7 @@ impl Host {
                 .collect(),
             ram_mib: size.ram.0,
             ram_free_mib: size.ram.0,
+            ahead_mi: 0.0,
             queue: VecDeque::new(),
             resident: Vec::new(),
             energy_j: 0.0,
@@ -253,9 +269,11 @@ impl Host {
                 let tolerance = class.rate_mips * 5e-10 + first.at_work.abs() * 1e-15;
                 if first.at_work <= class.virtual_mi + tolerance {
                     let fragment = first.fragment;
+                    class.finish_sum_mi -= first.at_work;
                     class.running.pop();
                     if class.running.is_empty() {
                         class.virtual_mi = 0.0;
+                        class.finish_sum_mi = 0.0;
                     }
                     return Some(fragment);
                 }
@@ -267,6 +285,16 @@ impl Host {
     /// Utilization between 0 and 1.
     pub(crate) fn utilization(&self) -> f64 {
         self.used_mips / self.capacity_mips
+    }
+
+    /// Work left of all resident fragments, in MI, at the time of the last update.
+    pub(crate) fn left_mi(&self) -> f64 {
+        let running: f64 = self
+            .classes
+            .iter()
+            .map(|c| c.finish_sum_mi - c.virtual_mi * c.running.len() as f64)
+            .sum();
+        (running + self.ahead_mi).max(0.0)
     }
 
     /// Number of running fragments.

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::demand::{self, Known};
-use crate::host::{Finish, Host, Lifecycle};
+use crate::host::{Host, Lifecycle};
 use crate::ids::{ApplicationId, HostId, RequestId, VariantId};
 use crate::network::{Delivery, Endpoint};
 use crate::state::{Deployed, Epoch, FragmentRun, Phase, Request, State, TimerKind};
@@ -61,6 +61,11 @@ impl<'a> Observation<'a> {
     #[must_use]
     pub fn new(world: &'a World, state: &'a State, epoch: Epoch) -> Self {
         Self { world, state, epoch }
+    }
+
+    /// The state behind the observation, for the estimates of this crate.
+    pub(crate) fn state(&self) -> &'a State {
+        self.state
     }
 
     /// The world.
@@ -680,7 +685,7 @@ impl<'a> Build<'a> {
         }
         self.complete(h, &host)?;
         self.state.hosts[h] = host;
-        self.state.reschedule(self.world, h);
+        self.state.rebuild_finishes(self.world, h);
         Ok(())
     }
 
@@ -703,10 +708,7 @@ impl<'a> Build<'a> {
         if host.ram_free_mib < -1e-6 {
             return invalid(field, format!("the host's {} MiB are exceeded", host.ram_mib));
         }
-        host.classes[fragment.cap].running.push(Finish {
-            at_work: run.started_at_mi + run.work_mi,
-            fragment: slot,
-        });
+        host.classes[fragment.cap].start(slot, run.started_at_mi, run.work_mi);
         Ok(())
     }
 

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::decision::{Decision, Deployment, PowerAction};
 use crate::demand;
-use crate::host::{Finish, Host, Lifecycle};
+use crate::host::{Host, Lifecycle};
 use crate::ids::{ApplicationId, HostId, RequestId, VariantId};
 use crate::network::{self, Delivery, Endpoint, Network};
 use crate::queue::EventQueue;
@@ -388,7 +388,9 @@ impl State {
             };
             let at = first + u32::from(run.index);
             self.fragments[at as usize] = run;
-            self.hosts[hosts[i].index()].resident.push(at);
+            let host = &mut self.hosts[hosts[i].index()];
+            host.resident.push(at);
+            host.ahead_mi += run.work_mi;
             outputs += u16::from(fragment.successors.is_empty());
         }
         self.requests[slot as usize].deployed =
@@ -558,7 +560,8 @@ impl State {
             let class = &mut host.classes[fragment.cap];
             run.phase = Phase::Running;
             run.started_at_mi = class.virtual_mi;
-            class.running.push(Finish { at_work: class.virtual_mi + run.work_mi, fragment: slot });
+            class.start(slot, run.started_at_mi, run.work_mi);
+            host.ahead_mi -= run.work_mi;
             request.started.get_or_insert(self.now);
         }
     }
@@ -605,6 +608,9 @@ impl State {
         if host.running() == 0 {
             // An empty host has all its memory, whatever rounding says.
             host.ram_free_mib = host.ram_mib;
+            if host.resident.is_empty() {
+                host.ahead_mi = 0.0;
+            }
         }
         if demand::tells_generated_tokens(fragment) {
             request.generated_known = true;
@@ -714,12 +720,21 @@ impl State {
         let host = &mut self.hosts[h];
         for class in &mut host.classes {
             let mut finishes = std::mem::take(&mut class.running).into_vec();
+            class.finish_sum_mi = 0.0;
             for finish in &mut finishes {
                 let run = &self.fragments[finish.fragment as usize];
                 finish.at_work = run.started_at_mi + run.work_mi;
+                class.finish_sum_mi += finish.at_work;
             }
             class.running = BinaryHeap::from(finishes);
         }
+        host.ahead_mi = host
+            .resident
+            .iter()
+            .map(|&slot| &self.fragments[slot as usize])
+            .filter(|run| run.phase != Phase::Running)
+            .map(|run| run.work_mi)
+            .sum();
         self.reschedule(world, h);
     }
 }

@@ -61,6 +61,9 @@ pub struct World {
     pub workload: Workload,
     /// What is maximized.
     pub objective: Objective,
+    /// Expected work of a request by application, in MI: its most accurate variant, with the mean
+    /// context and generated tokens of the workload's training part.
+    pub typical_mi: Vec<f64>,
     /// SHA-256 of the world file and its arrivals, in hexadecimal.
     pub hash: String,
     /// The file it was resolved from.
@@ -190,6 +193,8 @@ pub struct Application {
     /// Generated tokens of past requests of this application; `None` where work does not depend
     /// on tokens.
     pub generated_tokens: Option<Arc<Empirical>>,
+    /// Mean context tokens of past requests of this application.
+    pub mean_context_tokens: f64,
 }
 
 /// A way to deploy an application: a directed acyclic graph of fragments, and an accuracy.

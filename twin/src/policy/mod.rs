@@ -1,9 +1,13 @@
 //! Policies: functions from what can be observed to a decision.
 
+pub mod greedy;
+pub mod oracle;
+
 use thiserror::Error;
 
 use crate::decision::Decision;
 use crate::observation::Observation;
+use crate::sequence::Stepwise;
 use crate::world::{World, did_you_mean};
 
 /// Why a policy gave no decision.
@@ -55,6 +59,8 @@ pub const POLICIES: &[(&str, &str)] = &[
 /// If there is no such policy.
 pub fn by_name(name: &str, world: &World, seed: u64) -> Result<Box<dyn Policy>, PolicyError> {
     Ok(match name {
+        "greedy" => Box::new(Stepwise::new(greedy::Greedy::new())),
+        "oracle" => Box::new(Stepwise::new(oracle::Oracle::new(oracle::Options::default(), seed))),
         _ => {
             let names: Vec<&str> = POLICIES.iter().map(|p| p.0).collect();
             return Err(PolicyError {

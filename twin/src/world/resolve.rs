@@ -13,7 +13,7 @@ use super::{
 };
 use crate::arrivals;
 use crate::distribution::Empirical;
-use crate::ids::{SiteId, SizeId};
+use crate::ids::{ApplicationId, SiteId, SizeId};
 use crate::units::{Mebibytes, MegabitsPerSecond, Mips, SimTime};
 use crate::workload::{Trace, Workload};
 
@@ -141,7 +141,7 @@ impl World {
         let mut hash = Sha256::new();
         hash.update(serde_json::to_vec(&file).unwrap_or_default());
         hash.update(arrivals_text.as_bytes());
-        let world = Self {
+        let mut world = Self {
             name: file.name.clone(),
             description: file.description.clone(),
             interval: SimTime::from_seconds(file.interval_s),
@@ -155,10 +155,12 @@ impl World {
             caps,
             workload,
             objective: file.objective,
+            typical_mi: Vec::new(),
             hash: hex::encode(hash.finalize()),
             file: Arc::new(file),
         };
         check.placeable(&world)?;
+        world.typical_mi = (0..world.applications.len()).map(|a| typical_mi(&world, a)).collect();
         Ok(world)
     }
 }
@@ -434,6 +436,7 @@ impl Check<'_> {
             input_bytes_per_context_token: file.input_bytes_per_context_token,
             variants,
             generated_tokens: None,
+            mean_context_tokens: 0.0,
         })
     }
 
@@ -528,10 +531,11 @@ impl Check<'_> {
                     ));
                 }
                 for (application, list) in applications.iter_mut().zip(&trace.applications) {
-                    let seen = list.iter().filter(|a| a.time < until);
-                    application.generated_tokens =
-                        Empirical::new(seen.map(|a| f64::from(a.generated_tokens)).collect())
-                            .map(Arc::new);
+                    let seen: Vec<_> = list.iter().filter(|a| a.time < until).collect();
+                    let context: f64 = seen.iter().map(|a| f64::from(a.context_tokens)).sum();
+                    application.mean_context_tokens = context / seen.len().max(1) as f64;
+                    let generated = seen.iter().map(|a| f64::from(a.generated_tokens)).collect();
+                    application.generated_tokens = Empirical::new(generated).map(Arc::new);
                 }
                 Ok((Workload::Trace(trace), text))
             }
@@ -579,6 +583,23 @@ impl Check<'_> {
     }
 }
 
+/// Expected work of a typical request of application `a` in its most accurate variant, in MI.
+fn typical_mi(world: &World, a: usize) -> f64 {
+    let application = &world.applications[a];
+    let best = world.most_accurate(ApplicationId::at(a));
+    let generated =
+        application.generated_tokens.as_deref().map_or(0.0, |d| d.mean_given_exceeds(-1.0));
+    application.variants[best.index()]
+        .fragments
+        .iter()
+        .map(|f| {
+            f.work_mi.mean()
+                + f.work_mi_per_context_token * application.mean_context_tokens
+                + f.work_mi_per_generated_token * generated
+        })
+        .sum()
+}
+
 fn site_names(file: &WorldFile) -> Vec<&str> {
     file.sites.iter().map(|s| s.name.as_str()).collect()
 }
@@ -599,13 +620,12 @@ pub(crate) fn did_you_mean(name: &str, names: &[&str]) -> String {
 /// Adds a suggestion to serde's "unknown field `x`, expected one of `a`, `b`".
 fn with_suggestion(message: &str) -> String {
     let message = message.trim_end();
-    let mut quoted = message.split('`').skip(1).step_by(2);
     if !message.contains("unknown field") && !message.contains("unknown variant") {
         return message.to_owned();
     }
     // The source line that the message shows may hold backquotes of its own.
     let Some((_, tail)) = message.split_once("unknown ") else { return message.to_owned() };
-    quoted = tail.split('`').skip(1).step_by(2);
+    let mut quoted = tail.split('`').skip(1).step_by(2);
     let Some(name) = quoted.next() else { return message.to_owned() };
     let names: Vec<&str> = quoted.collect();
     match did_you_mean(name, &names) {
