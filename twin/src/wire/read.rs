@@ -111,10 +111,14 @@ fn located<'a, T: Deserialize<'a>>(json: &'a [u8], error: &serde_json::Error) ->
     let mut deserializer = serde_json::Deserializer::from_slice(json);
     let field = match serde_path_to_error::deserialize::<_, T>(&mut deserializer) {
         Ok(_) => "body".into(),
-        Err(error) => match error.path().to_string() {
-            path if path == "." => "body".into(),
-            path => path,
-        },
+        Err(error) => {
+            let path = error.path().to_string();
+            // Where the text ends too early the last step of the path is unknown.
+            match path.trim_end_matches('?').trim_end_matches('.') {
+                "" => "body".into(),
+                known => known.into(),
+            }
+        }
     };
     let (kind, problem) = match error.classify() {
         Category::Data => (WireErrorKind::Schema, error.to_string()),
@@ -164,7 +168,7 @@ mod tests {
     fn lists_are_bounded_and_quotes_are_short() {
         let json = br#"{"request": 1, "variant": "x", "hosts": [0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0]}"#;
         let found = parse::<super::super::Deployment<'_>>(json).expect_err("17 hosts");
-        assert_eq!(found.field, "hosts[16]");
+        assert_eq!(found.field, "hosts");
         assert!(found.problem.contains("more than 16"), "{found}");
         let long = format!("{{\"schema\": 1, \"{}\": 1}}", "x".repeat(100_000));
         let found = error(&long);
