@@ -30,6 +30,7 @@ pub mod sink;
 pub mod state;
 pub mod stream;
 pub mod units;
+pub mod wire;
 pub mod what_if;
 pub mod workload;
 pub mod world;
