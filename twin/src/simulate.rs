@@ -148,7 +148,6 @@ struct Recorder<'a> {
     events: Option<&'a mut dyn EventSink>,
 }
 
-#[expect(private_interfaces, reason = "only this crate implements sinks")]
 impl Sink for Recorder<'_> {
     fn arrived(&mut self, now: SimTime, request: &Request) {
         if let Some(events) = &mut self.events {

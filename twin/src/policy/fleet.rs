@@ -52,6 +52,14 @@ impl HostLoad {
         self.ready_s + self.left_mi / self.capacity_mips
     }
 
+    /// Mean of the shares of speed and memory that are promised to nobody once `mips` and `ram_mib`
+    /// are promised too; negative where more is promised than there is.
+    pub(super) fn free_share(&self, mips: f64, ram_mib: f64) -> f64 {
+        let speed = (self.capacity_mips - self.promised_mips - mips) / self.capacity_mips;
+        let memory = (self.ram_free_mib - ram_mib) / self.ram_mib;
+        f64::midpoint(speed, memory)
+    }
+
     fn add(&mut self, ram_mib: f64, rate_mips: f64, work_mi: f64) {
         self.left_mi += work_mi;
         self.count += 1;
@@ -132,34 +140,58 @@ impl Fleet {
         if on && host.lifecycle == Lifecycle::Off {
             host.ready_s = world.size_of(h).boot.seconds();
         }
-        decision.provisioning.push(PowerAction { host: HostId::at(h), on });
+        decision.provisioning.push(PowerAction {
+            host: HostId::at(h),
+            on,
+        });
     }
 
-    /// Whether an open host has `ram_mib` in all.
-    pub(super) fn can_hold(&self, ram_mib: f64) -> bool {
-        self.hosts.iter().any(|host| host.open && host.ram_mib >= ram_mib)
+    /// Whether the decision under way turns host `h` on or off.
+    pub(super) fn named(&self, h: usize) -> bool {
+        self.hosts[h].open != self.hosts[h].lifecycle.accepts()
     }
 
-    /// Turns on up to `count` closed hosts that have `ram_mib`: those that drain first, then those
-    /// that are off in the order of `order`. Gives the number of hosts that were turned on.
+    /// Turns on the closed hosts that are `wanted`: those that drain are asked about first, then
+    /// those that are off, each in the order of `order`.
     pub(super) fn turn_on(
         &mut self,
         world: &World,
         decision: &mut Decision,
         order: &[usize],
-        (count, ram_mib): (usize, f64),
-    ) -> usize {
-        let mut left = count;
-        for wanted in [Lifecycle::Draining, Lifecycle::Off] {
+        mut wanted: impl FnMut(&HostLoad) -> bool,
+    ) {
+        for lifecycle in [Lifecycle::Draining, Lifecycle::Off] {
             for &h in order {
                 let host = &self.hosts[h];
-                if left > 0 && !host.open && host.lifecycle == wanted && host.ram_mib >= ram_mib {
+                if !host.open && host.lifecycle == lifecycle && wanted(host) {
                     self.switch(world, decision, h, true);
-                    left -= 1;
                 }
             }
         }
-        count - left
+    }
+
+    /// Open hosts that have `ram_mib` in all.
+    pub(super) fn count_holding(&self, ram_mib: f64) -> usize {
+        self.hosts
+            .iter()
+            .filter(|host| host.open && host.ram_mib >= ram_mib)
+            .count()
+    }
+
+    /// Turns on the first host of `order` that has `ram_mib`, unless an open host has.
+    pub(super) fn ensure_holding(
+        &mut self,
+        world: &World,
+        decision: &mut Decision,
+        order: &[usize],
+        ram_mib: f64,
+    ) {
+        let mut missing = self.count_holding(ram_mib) == 0;
+        self.turn_on(world, decision, order, |host| {
+            let take = missing && host.ram_mib >= ram_mib;
+            missing &= !take;
+            take
+        });
     }
 
     /// Places the fragments of `variant` in topological order, each on the open host with the
@@ -172,86 +204,80 @@ impl Fleet {
         variant: VariantId,
         mut score: impl FnMut(&Candidate<'_>) -> f64,
     ) -> Option<f64> {
-        let application = &world.applications[request.application.index()];
-        let fragments = &application.variants[variant.index()].fragments;
-        let context = f64::from(request.context_tokens);
-        let tokens = context
-            + application.generated_tokens.as_deref().map_or(0.0, |d| d.mean_given_exceeds(-1.0));
-        let input_bytes =
-            application.input_bytes + application.input_bytes_per_context_token * context;
-        let output_bytes =
-            |f: &Fragment| f.output_bytes + f.output_bytes_per_token * tokens;
         self.chosen.clear();
         self.works_mi.clear();
         self.ends_s.clear();
-        let age_s = request.age.seconds();
+        let fragments = &world.variant(request.application, variant).fragments;
         let mut response_s = 0.0_f64;
-        for fragment in fragments {
-            let known = Known {
-                context_tokens: request.context_tokens,
-                generated_tokens: None,
-                attained_mi: 0.0,
-            };
-            let work_mi =
-                demand::expected_mi(world, request.application.index(), fragment, known);
-            let mut best: Option<(f64, usize, f64)> = None;
-            for (index, host) in self.hosts.iter().enumerate() {
-                if !host.open || host.ram_mib < fragment.ram.0 {
-                    continue;
-                }
-                let to = Endpoint::Host(HostId::at(index));
-                let mut start_s = host.ready_s;
-                for &p in &fragment.predecessors {
-                    let from = Endpoint::Host(self.chosen[p]);
-                    let arrival_s =
-                        self.ends_s[p] + carry_s(world, from, to, output_bytes(&fragments[p]));
-                    start_s = start_s.max(arrival_s);
-                }
-                if fragment.predecessors.is_empty() {
-                    start_s = start_s.max(carry_s(world, Endpoint::User, to, input_bytes));
-                }
-                let rate = rate_mips(world, index, fragment);
-                let end_s = start_s + self.time_s(index, fragment, (rate, work_mi), start_s);
-                let candidate = Candidate {
-                    index,
-                    host,
-                    rate_mips: rate,
-                    ram_mib: fragment.ram.0,
-                    end_s: age_s + end_s,
-                    previous: self.chosen.last().map(|id| id.index()),
-                };
-                let value = score(&candidate);
-                if best.is_none_or(|(highest, _, _)| value > highest) {
-                    best = Some((value, index, end_s));
-                }
-            }
-            let Some((_, index, end_s)) = best else {
+        for (index, fragment) in fragments.iter().enumerate() {
+            let piece = Piece::new(world, request, fragments, index);
+            let Some((h, end_s)) = self.best_host(&piece, &mut score) else {
                 self.undo();
                 return None;
             };
-            self.undo.push((index, self.hosts[index]));
-            let rate = rate_mips(world, index, fragment);
-            self.hosts[index].add(fragment.ram.0, rate, work_mi);
-            let id = HostId::at(index);
-            self.chosen.push(id);
-            self.works_mi.push(work_mi);
+            self.undo.push((h, self.hosts[h]));
+            let rate = rate_mips(world, h, fragment);
+            self.hosts[h].add(fragment.ram.0, rate, piece.work_mi);
+            self.chosen.push(HostId::at(h));
+            self.works_mi.push(piece.work_mi);
             self.ends_s.push(end_s);
             if fragment.successors.is_empty() {
-                let way = carry_s(world, Endpoint::Host(id), Endpoint::User, output_bytes(fragment));
-                response_s = response_s.max(end_s + way);
+                let from = Endpoint::Host(HostId::at(h));
+                let way_s = carry_s(world, from, Endpoint::User, piece.output_bytes(index));
+                response_s = response_s.max(end_s + way_s);
             }
         }
-        Some(age_s + response_s)
+        Some(request.age.seconds() + response_s)
     }
 
-    /// Expected time of a fragment on host `h` from `start_s` on, in s.
-    fn time_s(
+    /// The host with the highest score for `piece`, and when it is expected to end there.
+    fn best_host(
         &self,
-        h: usize,
-        fragment: &Fragment,
-        (rate_mips, work_mi): (f64, f64),
-        start_s: f64,
-    ) -> f64 {
+        piece: &Piece<'_>,
+        score: &mut impl FnMut(&Candidate<'_>) -> f64,
+    ) -> Option<(usize, f64)> {
+        let fragment = &piece.fragments[piece.index];
+        let mut best: Option<(f64, usize, f64)> = None;
+        for (index, host) in self.hosts.iter().enumerate() {
+            if !host.open || host.ram_mib < fragment.ram.0 {
+                continue;
+            }
+            let start_s = self.start_s(piece, index);
+            let rate_mips = rate_mips(piece.world, index, fragment);
+            let end_s = start_s + self.time_s(piece, index, rate_mips, start_s);
+            let value = score(&Candidate {
+                index,
+                host,
+                rate_mips,
+                ram_mib: fragment.ram.0,
+                end_s: piece.age_s + end_s,
+                previous: self.last_host(),
+            });
+            if best.is_none_or(|(highest, _, _)| value > highest) {
+                best = Some((value, index, end_s));
+            }
+        }
+        best.map(|(_, index, end_s)| (index, end_s))
+    }
+
+    /// When the inputs of `piece` are on host `h` and the host serves, in s from now.
+    fn start_s(&self, piece: &Piece<'_>, h: usize) -> f64 {
+        let to = Endpoint::Host(HostId::at(h));
+        let predecessors = &piece.fragments[piece.index].predecessors;
+        let mut start_s = self.hosts[h].ready_s;
+        for &p in predecessors {
+            let from = Endpoint::Host(self.chosen[p]);
+            let way_s = carry_s(piece.world, from, to, piece.output_bytes(p));
+            start_s = start_s.max(self.ends_s[p] + way_s);
+        }
+        if predecessors.is_empty() {
+            start_s = start_s.max(carry_s(piece.world, Endpoint::User, to, piece.input_bytes));
+        }
+        start_s
+    }
+
+    /// Expected time of `piece` on host `h` from `start_s` on, in s.
+    fn time_s(&self, piece: &Piece<'_>, h: usize, rate_mips: f64, start_s: f64) -> f64 {
         let host = &self.hosts[h];
         let (mut left_mi, mut count, mut ram_free_mib) =
             (host.left_mi, host.count, host.ram_free_mib);
@@ -260,15 +286,15 @@ impl Fleet {
             if id.index() == h && self.ends_s[k] <= start_s {
                 left_mi -= self.works_mi[k];
                 count -= 1;
-                ram_free_mib += fragment.ram.0;
+                ram_free_mib += piece.fragments[k].ram.0;
             }
         }
-        let alone_s = work_mi / rate_mips;
-        if ram_free_mib < fragment.ram.0 {
+        let alone_s = piece.work_mi / rate_mips;
+        if ram_free_mib < piece.fragments[piece.index].ram.0 {
             return left_mi / host.capacity_mips + alone_s;
         }
-        let others_mi = left_mi.min(count as f64 * work_mi);
-        alone_s.max((work_mi + others_mi) / host.capacity_mips)
+        let others_mi = left_mi.min(count as f64 * piece.work_mi);
+        alone_s.max((piece.work_mi + others_mi) / host.capacity_mips)
     }
 
     /// Takes the last placement back.
@@ -287,12 +313,30 @@ impl Fleet {
     ) {
         self.undo.clear();
         let hosts = self.chosen.clone();
-        decision.deployments.push(Deployment { request: request.id, variant, hosts });
+        decision.deployments.push(Deployment {
+            request: request.id,
+            variant,
+            hosts,
+        });
     }
 
     /// Expected work of the last placement, in MI.
     pub(super) fn placed_mi(&self) -> f64 {
         self.works_mi.iter().sum()
+    }
+
+    /// Speed that the last placement promised to fragments on hosts that have no room for them,
+    /// in MIPS.
+    pub(super) fn placed_beyond_mips(&self) -> f64 {
+        let full =
+            |host: &&HostLoad| host.promised_mips > host.capacity_mips || host.ram_free_mib < 0.0;
+        let beyond = |host: &HostLoad| host.promised_mips / host.count.max(1) as f64;
+        self.chosen
+            .iter()
+            .map(|id| &self.hosts[id.index()])
+            .filter(full)
+            .map(beyond)
+            .sum()
     }
 
     /// Position of the host of the last fragment placed.
@@ -310,10 +354,14 @@ impl Fleet {
         decision: &mut Decision,
         mut score: impl FnMut(&Candidate<'_>) -> f64,
     ) -> bool {
-        let deadline_s = world.applications[request.application.index()].deadline.seconds();
+        let deadline_s = world.applications[request.application.index()]
+            .deadline
+            .seconds();
         let mut fastest: Option<(f64, VariantId)> = None;
         for &variant in variants {
-            let Some(response_s) = self.place(world, request, variant, &mut score) else { continue };
+            let Some(response_s) = self.place(world, request, variant, &mut score) else {
+                continue;
+            };
             if response_s <= deadline_s {
                 self.keep(decision, request, variant);
                 return true;
@@ -323,7 +371,9 @@ impl Fleet {
                 fastest = Some((response_s, variant));
             }
         }
-        let Some((_, variant)) = fastest else { return false };
+        let Some((_, variant)) = fastest else {
+            return false;
+        };
         if self.place(world, request, variant, score).is_none() {
             return false;
         }
@@ -332,10 +382,73 @@ impl Fleet {
     }
 }
 
+/// A fragment to be placed.
+#[derive(Clone, Copy, Debug)]
+struct Piece<'a> {
+    world: &'a World,
+    /// All fragments of its variant, and its position among them.
+    fragments: &'a [Fragment],
+    index: usize,
+    /// Age of its request, in s.
+    age_s: f64,
+    /// Input of the request.
+    input_bytes: f64,
+    /// Expected context and generated tokens of the request.
+    tokens: f64,
+    /// Its expected work, in MI.
+    work_mi: f64,
+}
+
+impl<'a> Piece<'a> {
+    fn new(
+        world: &'a World,
+        request: &WaitingRequest,
+        fragments: &'a [Fragment],
+        index: usize,
+    ) -> Self {
+        let a = request.application.index();
+        let application = &world.applications[a];
+        let context = f64::from(request.context_tokens);
+        let generated = application
+            .generated_tokens
+            .as_deref()
+            .map_or(0.0, |d| d.mean_given_exceeds(-1.0));
+        let known = Known {
+            context_tokens: request.context_tokens,
+            generated_tokens: None,
+            attained_mi: 0.0,
+        };
+        Self {
+            world,
+            fragments,
+            index,
+            age_s: request.age.seconds(),
+            input_bytes: application.input_bytes
+                + application.input_bytes_per_context_token * context,
+            tokens: context + generated,
+            work_mi: demand::expected_mi(world, a, &fragments[index], known),
+        }
+    }
+
+    /// Expected output of fragment `k`.
+    fn output_bytes(&self, k: usize) -> f64 {
+        let fragment = &self.fragments[k];
+        fragment.output_bytes + fragment.output_bytes_per_token * self.tokens
+    }
+}
+
 /// The most that `fragment` can get on host `h`, in MIPS.
 fn rate_mips(world: &World, h: usize, fragment: &Fragment) -> f64 {
     let size = world.size_of(h);
     world.caps[fragment.cap].min(size.vcpus) * size.mips_per_vcpu.0
+}
+
+/// Expected work of `request` in `variant`, in MI.
+pub(super) fn work_mi(world: &World, request: &WaitingRequest, variant: VariantId) -> f64 {
+    let fragments = &world.variant(request.application, variant).fragments;
+    (0..fragments.len())
+        .map(|k| Piece::new(world, request, fragments, k).work_mi)
+        .sum()
 }
 
 /// Time to carry `bytes` with the full bandwidth of the way, latency included, in s.
@@ -360,16 +473,24 @@ pub(super) fn by_accuracy(world: &World) -> Vec<Vec<VariantId>> {
     let sorted = |variants: &[crate::world::Variant]| {
         let mut order: Vec<VariantId> = (0..variants.len()).map(VariantId::at).collect();
         order.sort_by(|a, b| {
-            variants[b.index()].accuracy.total_cmp(&variants[a.index()].accuracy)
+            variants[b.index()]
+                .accuracy
+                .total_cmp(&variants[a.index()].accuracy)
         });
         order
     };
-    world.applications.iter().map(|a| sorted(&a.variants)).collect()
+    world
+        .applications
+        .iter()
+        .map(|a| sorted(&a.variants))
+        .collect()
 }
 
 /// The most accurate variant of each application.
 pub(super) fn most_accurate(world: &World) -> Vec<VariantId> {
-    (0..world.applications.len()).map(|a| world.most_accurate(ApplicationId::at(a))).collect()
+    (0..world.applications.len())
+        .map(|a| world.most_accurate(ApplicationId::at(a)))
+        .collect()
 }
 
 /// The hosts by price of a MIPS, the cheapest first, in the world's order among equals.
@@ -383,5 +504,8 @@ pub(super) fn by_price(world: &World) -> Vec<usize> {
 /// Memory of the largest fragment of the world, in MiB.
 pub(super) fn largest_fragment_mib(world: &World) -> f64 {
     let variants = world.applications.iter().flat_map(|a| &a.variants);
-    variants.flat_map(|v| &v.fragments).map(|f| f.ram.0).fold(0.0, f64::max)
+    variants
+        .flat_map(|v| &v.fragments)
+        .map(|f| f.ram.0)
+        .fold(0.0, f64::max)
 }

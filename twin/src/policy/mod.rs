@@ -1,10 +1,15 @@
 //! Policies: functions from what can be observed to a decision.
 
+mod fleet;
 pub mod greedy;
+pub mod heuristics;
 pub mod oracle;
+pub mod scinet_teacher;
+pub mod threshold;
 
 use thiserror::Error;
 
+use self::scinet_teacher::{ScinetTeacher, SlaTerm};
 use crate::decision::Decision;
 use crate::observation::Observation;
 use crate::sequence::Stepwise;
@@ -59,6 +64,13 @@ pub const POLICIES: &[(&str, &str)] = &[
 /// If there is no such policy.
 pub fn by_name(name: &str, world: &World, seed: u64) -> Result<Box<dyn Policy>, PolicyError> {
     Ok(match name {
+        "random" => Box::new(heuristics::Random::new(world, seed)),
+        "round-robin" => Box::new(heuristics::RoundRobin::new(world)),
+        "least-loaded" => Box::new(heuristics::LeastLoaded::new(world)),
+        "best-fit" => Box::new(heuristics::BestFit::new(world)),
+        "threshold-autoscaler" => Box::new(threshold::ThresholdAutoscaler::new(world)),
+        "scinet-teacher" => Box::new(ScinetTeacher::new(world, SlaTerm::Corrected)),
+        "scinet-teacher-as-committed" => Box::new(ScinetTeacher::new(world, SlaTerm::AsCommitted)),
         "greedy" => Box::new(Stepwise::new(greedy::Greedy::new())),
         "oracle" => Box::new(Stepwise::new(oracle::Oracle::new(oracle::Options::default(), seed))),
         _ => {
