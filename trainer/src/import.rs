@@ -1,0 +1,86 @@
+//! `trainer import`: original traces to the plain files that the twin reads.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use clap::ValueEnum;
+use datasets::azure_llm::{self, TraceRow};
+use datasets::scinet_testbed::{HostSample, Task};
+use datasets::{arrivals, read_csv, recording};
+
+use crate::files::{create_folder, write_atomic};
+
+/// Name of the tasks of a recording.
+pub const TASKS_FILE: &str = "tasks.csv";
+/// Name of the hosts of a recording.
+pub const HOSTS_FILE: &str = "hosts.csv";
+
+/// A trace whose original format is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Source {
+    /// Azure's LLM inference trace of 2023: --code and --conversation; --out is a CSV of arrivals
+    AzureLlm,
+    /// SciNet's testbed: --tasks and --hosts; --out is a folder for tasks.csv and hosts.csv
+    ScinetTestbed,
+}
+
+/// Turn an original trace into the plain files that the twin reads.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
+    /// The trace.
+    #[arg(long)]
+    pub from: Source,
+    /// Requests to the code service, as published.
+    #[arg(long, value_name = "FILE", required_if_eq("from", "azure-llm"))]
+    pub code: Option<PathBuf>,
+    /// Requests to the conversation service, as published.
+    #[arg(long, value_name = "FILE", required_if_eq("from", "azure-llm"))]
+    pub conversation: Option<PathBuf>,
+    /// Tasks of the recorded run.
+    #[arg(long, value_name = "FILE", required_if_eq("from", "scinet-testbed"))]
+    pub tasks: Option<PathBuf>,
+    /// Hosts of the recorded run.
+    #[arg(long, value_name = "FILE", required_if_eq("from", "scinet-testbed"))]
+    pub hosts: Option<PathBuf>,
+    /// The file, or for a recording the folder, that is written.
+    #[arg(long, value_name = "PATH")]
+    pub out: PathBuf,
+}
+
+/// Reads the originals, checks every line, and writes the plain files.
+///
+/// # Errors
+///
+/// If a file cannot be read or written, or a line is not what the trace promises; the message names
+/// the file, the line and the column.
+pub fn run(args: &Args) -> Result<()> {
+    match (args.from, &args.code, &args.conversation, &args.tasks, &args.hosts) {
+        (Source::AzureLlm, Some(code), Some(conversation), None, None) => {
+            import_azure_llm(code, conversation, &args.out)
+        }
+        (Source::ScinetTestbed, None, None, Some(tasks), Some(hosts)) => {
+            import_scinet_testbed(tasks, hosts, &args.out)
+        }
+        (Source::AzureLlm, ..) => {
+            bail!("--from azure-llm takes --code and --conversation, and no other input")
+        }
+        (Source::ScinetTestbed, ..) => {
+            bail!("--from scinet-testbed takes --tasks and --hosts, and no other input")
+        }
+    }
+}
+
+fn import_azure_llm(code: &Path, conversation: &Path, out: &Path) -> Result<()> {
+    let code: Vec<TraceRow> = read_csv(code)?;
+    let conversation: Vec<TraceRow> = read_csv(conversation)?;
+    let requests = azure_llm::align(&code, &conversation);
+    write_atomic(out, arrivals::to_csv(&requests).as_bytes())
+}
+
+fn import_scinet_testbed(tasks: &Path, hosts: &Path, out: &Path) -> Result<()> {
+    let tasks: Vec<Task> = read_csv(tasks)?;
+    let hosts: Vec<HostSample> = read_csv(hosts)?;
+    create_folder(out).context("--out of a recording is a folder")?;
+    write_atomic(&out.join(TASKS_FILE), recording::tasks_to_csv(&tasks).as_bytes())?;
+    write_atomic(&out.join(HOSTS_FILE), recording::hosts_to_csv(&hosts).as_bytes())
+}

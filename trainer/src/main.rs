@@ -1,0 +1,36 @@
+//! The program `trainer`.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use trainer::{evaluate, import};
+
+/// Learns to decide like the oracle, and measures how well that works.
+#[derive(Parser)]
+#[command(version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Evaluate(evaluate::Args),
+    Import(import::Args),
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Evaluate(args) => evaluate::run(&args),
+        Command::Import(args) => import::run(&args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // A closed standard error leaves the exit code.
+            let _ = writeln!(io::stderr(), "trainer: {}", trainer::explain(&error));
+            trainer::exit_code(&error)
+        }
+    }
+}

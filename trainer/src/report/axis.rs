@@ -1,0 +1,53 @@
+//! Axes around a plot: grid lines, labels at round numbers, titles with units.
+
+use super::scale::Scale;
+use super::svg::{Anchor, Svg};
+
+/// The rectangle in which values are drawn, in pixels.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Plot {
+    pub(crate) left: f64,
+    pub(crate) top: f64,
+    pub(crate) right: f64,
+    pub(crate) bottom: f64,
+}
+
+impl Plot {
+    /// From left to right.
+    pub(crate) fn across(&self) -> (f64, f64) {
+        (self.left, self.right)
+    }
+
+    /// From bottom to top, since values grow upwards.
+    pub(crate) fn upward(&self) -> (f64, f64) {
+        (self.bottom, self.top)
+    }
+
+    /// A vertical grid line and a label below it for each tick, and a title below them.
+    pub(crate) fn draw_x_axis(&self, svg: &mut Svg, scale: &Scale, title: &str) {
+        for tick in scale.ticks() {
+            let x = scale.at(tick.value);
+            svg.line("grid", (x, self.top), (x, self.bottom));
+            svg.text("tick", Anchor::Middle, (x, self.bottom + 16.0), &tick.label);
+        }
+        svg.line(
+            "axis",
+            (self.left, self.bottom),
+            (self.right, self.bottom),
+        );
+        if !title.is_empty() {
+            let middle = f64::midpoint(self.left, self.right);
+            svg.text("title", Anchor::Middle, (middle, self.bottom + 34.0), title);
+        }
+    }
+
+    /// A horizontal grid line and a label left of it for each tick.
+    pub(crate) fn draw_y_axis(&self, svg: &mut Svg, scale: &Scale) {
+        for tick in scale.ticks() {
+            let y = scale.at(tick.value);
+            svg.line("grid", (self.left, y), (self.right, y));
+            svg.text("tick", Anchor::End, (self.left - 6.0, y + 4.0), &tick.label);
+        }
+        svg.line("axis", (self.left, self.top), (self.left, self.bottom));
+    }
+}

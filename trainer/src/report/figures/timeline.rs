@@ -1,0 +1,295 @@
+//! One run over time: panels that share the time axis.
+//!
+//! A long run is drawn as the means of equal groups of intervals.
+
+use super::super::axis::Plot;
+use super::super::input::Timeline;
+use super::super::scale::{Scale, extent};
+use super::super::svg::{Anchor, Svg, text_width};
+use super::Screen;
+
+/// One curve of a panel.
+struct Series {
+    label: &'static str,
+    class: &'static str,
+    values: fn(&Timeline) -> Vec<f64>,
+    /// Drawn as an area from zero rather than as a line.
+    filled: bool,
+}
+
+/// Curves over one vertical scale.
+struct Panel {
+    title: &'static str,
+    series: &'static [Series],
+    /// The top of the scale where the quantity has one.
+    top: Option<f64>,
+}
+
+const PANELS: &[Panel] = &[
+    Panel {
+        title: "Arrivals, requests per second",
+        series: &[line("arrivals", "line-4", arrival_rate)],
+        top: None,
+    },
+    Panel {
+        title: "Hosts",
+        series: &[
+            filled("on or booting", "line-2", hosts_powered),
+            filled("on", "line-1", |timeline| timeline.hosts_on.clone()),
+        ],
+        top: None,
+    },
+    Panel {
+        title: "Utilization of the hosts that are on, %",
+        series: &[line("utilization", "line-1", |timeline| {
+            timeline.utilization.iter().map(|share| share * 100.0).collect()
+        })],
+        top: Some(100.0),
+    },
+    Panel {
+        title: "Requests",
+        series: &[
+            line("active", "line-1", |timeline| timeline.active_requests.clone()),
+            line("queued", "line-3", |timeline| timeline.queued.clone()),
+        ],
+        top: None,
+    },
+    Panel {
+        title: "Power, W",
+        series: &[line("power", "line-1", |timeline| timeline.power_w.clone())],
+        top: None,
+    },
+    Panel {
+        title: "Energy since the start, Wh",
+        series: &[line("energy", "line-1", energy_so_far)],
+        top: None,
+    },
+];
+
+const PANEL_HEIGHT: f64 = 84.0;
+const PANEL_GAP: f64 = 40.0;
+
+const fn line(label: &'static str, class: &'static str, values: fn(&Timeline) -> Vec<f64>) -> Series {
+    Series {
+        label,
+        class,
+        values,
+        filled: false,
+    }
+}
+
+const fn filled(
+    label: &'static str,
+    class: &'static str,
+    values: fn(&Timeline) -> Vec<f64>,
+) -> Series {
+    Series {
+        label,
+        class,
+        values,
+        filled: true,
+    }
+}
+
+/// The run of one policy, with that of another in gray behind it; `all` fixes the scales, so that
+/// runs can be compared from one to the next.
+pub(crate) fn timeline(
+    name: &str,
+    shown: &Timeline,
+    behind: Option<&Timeline>,
+    all: &[&Timeline],
+    id: &str,
+    screen: Screen,
+) -> Option<String> {
+    let time = extent(all.iter().flat_map(|run| run.time_s.iter().copied()))?;
+    let panels: Vec<(&Panel, f64)> = PANELS
+        .iter()
+        .filter_map(|panel| Some((panel, top_of(panel, all)?)))
+        .collect();
+    if panels.is_empty() {
+        return None;
+    }
+    let wide = screen == Screen::Wide;
+    let width = if wide { 900.0 } else { 400.0 };
+    let bins = if wide { 300 } else { 150 };
+    let height = 26.0 + panels.len() as f64 * (PANEL_HEIGHT + PANEL_GAP) + 14.0;
+    let mut svg = Svg::new(width, height);
+    let mut plot = Plot {
+        left: 52.0,
+        top: 0.0,
+        right: width - 14.0,
+        bottom: 0.0,
+    };
+    let (unit, seconds) = time_unit(time.1 - time.0);
+    let domain = (time.0 / seconds, time.1 / seconds);
+    let x = Scale::exact(domain, plot.across(), if wide { 10.0 } else { 5.0 });
+    for (index, (panel, top)) in panels.iter().enumerate() {
+        plot.top = 26.0 + index as f64 * (PANEL_HEIGHT + PANEL_GAP);
+        plot.bottom = plot.top + PANEL_HEIGHT;
+        let y = Scale::linear((0.0, *top), plot.upward(), 3.0);
+        let last = index + 1 == panels.len();
+        let title = if last { format!("Time, {unit}") } else { String::new() };
+        plot.draw_x_axis(&mut svg, &x, &title);
+        plot.draw_y_axis(&mut svg, &y);
+        draw_heading(&mut svg, &plot, panel);
+        let place = |run: &Timeline, values: &[f64]| {
+            binned(&run.time_s, values, bins)
+                .into_iter()
+                .map(|(time, value)| (x.at(time / seconds), y.at(value)))
+                .collect::<Vec<_>>()
+        };
+        for series in panel.series {
+            let points = place(shown, &(series.values)(shown));
+            if series.filled {
+                svg.area(&format!("area {}", series.class), &points, plot.bottom);
+            }
+            svg.curve(&format!("line {}", series.class), points);
+        }
+        // The panel's last curve is the one that tells most: hosts on, requests queued.
+        if let (Some(behind), Some(series)) = (behind, panel.series.last()) {
+            svg.curve("line behind", place(behind, &(series.values)(behind)));
+        }
+    }
+    let titles: Vec<&str> = panels.iter().map(|(panel, _)| panel.title).collect();
+    let description = format!("Panels over time: {}.", titles.join("; "));
+    let title = format!("Timeline of {name}");
+    Some(svg.finish(id, screen.class(), &title, &description))
+}
+
+/// How many intervals of a run of `length` are drawn as one point on a wide screen.
+pub(crate) fn intervals_per_point(length: usize) -> usize {
+    length.div_ceil(300).max(1)
+}
+
+/// The top of a panel's scale; `None` if no run has values for it.
+fn top_of(panel: &Panel, all: &[&Timeline]) -> Option<f64> {
+    let values = all
+        .iter()
+        .flat_map(|run| panel.series.iter().flat_map(|series| (series.values)(run)));
+    let (_, high) = extent(values)?;
+    Some(panel.top.unwrap_or(0.0).max(high).max(1e-9))
+}
+
+fn draw_heading(svg: &mut Svg, plot: &Plot, panel: &Panel) {
+    let y = plot.top - 10.0;
+    svg.text("title", Anchor::Start, (plot.left, y), panel.title);
+    if panel.series.len() < 2 {
+        return;
+    }
+    let mut x = plot.right;
+    for series in panel.series {
+        svg.text("tick", Anchor::End, (x, y), series.label);
+        x -= text_width(series.label) + 16.0;
+        svg.rect(&format!("key {}", series.class), (x, y - 9.0), (10.0, 10.0));
+        x -= 14.0;
+    }
+}
+
+fn time_unit(span_s: f64) -> (&'static str, f64) {
+    if span_s > 3.0 * 3600.0 {
+        ("hours", 3600.0)
+    } else if span_s > 600.0 {
+        ("minutes", 60.0)
+    } else {
+        ("seconds", 1.0)
+    }
+}
+
+/// The means of at most `bins` equal groups of neighbors, at their mean times.
+fn binned(time_s: &[f64], values: &[f64], bins: usize) -> Vec<(f64, f64)> {
+    let group = time_s.len().div_ceil(bins).max(1);
+    let mean = |part: &[f64]| {
+        let known: Vec<f64> = part.iter().copied().filter(|value| !value.is_nan()).collect();
+        known.iter().sum::<f64>() / known.len() as f64
+    };
+    time_s
+        .chunks(group)
+        .zip(values.chunks(group))
+        .map(|(times, values)| (mean(times), mean(values)))
+        .collect()
+}
+
+/// Seconds from each interval to the next; the last is as long as the one before.
+fn lengths_s(timeline: &Timeline) -> Vec<f64> {
+    let mut lengths: Vec<f64> = timeline
+        .time_s
+        .windows(2)
+        .map(|pair| pair[1] - pair[0])
+        .collect();
+    lengths.push(lengths.last().copied().unwrap_or(f64::NAN));
+    lengths
+}
+
+fn arrival_rate(timeline: &Timeline) -> Vec<f64> {
+    let lengths = lengths_s(timeline);
+    timeline
+        .arrived
+        .iter()
+        .zip(lengths)
+        .map(|(arrived, length)| if length > 0.0 { arrived / length } else { f64::NAN })
+        .collect()
+}
+
+fn hosts_powered(timeline: &Timeline) -> Vec<f64> {
+    timeline
+        .hosts_on
+        .iter()
+        .zip(&timeline.hosts_booting)
+        .map(|(on, booting)| on + booting)
+        .collect()
+}
+
+/// Energy up to the end of each interval, whether the file holds that or the energy of each
+/// interval: the integral of the power tells which.
+fn energy_so_far(timeline: &Timeline) -> Vec<f64> {
+    let energy = &timeline.energy_wh;
+    let total: f64 = energy.iter().filter(|value| value.is_finite()).sum();
+    let last = energy.last().copied().unwrap_or(f64::NAN);
+    let integral: f64 = timeline
+        .power_w
+        .iter()
+        .zip(lengths_s(timeline))
+        .map(|(power, length)| power * length / 3600.0)
+        .filter(|value| value.is_finite())
+        .sum();
+    if (last - integral).abs() <= (total - integral).abs() {
+        return energy.clone();
+    }
+    energy
+        .iter()
+        .scan(0.0, |sum, value| {
+            *sum += value;
+            Some(*sum)
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn energy_is_cumulated_unless_it_is_so_already() {
+        // 360 W over 10 s are 1 Wh.
+        let run = |energy_wh: Vec<f64>| Timeline {
+            time_s: vec![0.0, 10.0, 20.0],
+            power_w: vec![360.0; 3],
+            energy_wh,
+            ..Timeline::default()
+        };
+        assert_eq!(energy_so_far(&run(vec![1.0, 1.0, 1.0])), [1.0, 2.0, 3.0]);
+        assert_eq!(energy_so_far(&run(vec![1.0, 2.0, 3.0])), [1.0, 2.0, 3.0]);
+    }
+
+    #[test]
+    fn a_long_run_is_drawn_as_means_of_groups() {
+        let time: Vec<f64> = (0..5).map(f64::from).collect();
+        let values = [1.0, 3.0, f64::NAN, 4.0, 9.0];
+        // Five values in at most three groups: groups of two, the last of one.
+        assert_eq!(
+            binned(&time, &values, 3),
+            [(0.5, 2.0), (2.5, 4.0), (4.0, 9.0)]
+        );
+        assert_eq!(intervals_per_point(601), 3);
+    }
+}
