@@ -2,8 +2,8 @@
 //!
 //! A trace becomes many different episodes by the stationary bootstrap (Politis and Romano, 1994):
 //! each application's arrivals are put together from blocks of random length and start, so bursts
-//! keep their shape. The trace is cut in two: training and futures draw from the first part,
-//! held-out runs from the second.
+//! keep their shape. Stretches of the trace belong to two parts in turn: training and futures draw
+//! from one, held-out runs from the other.
 //!
 //! A *future* is sampled given the arrivals so far: blocks start where the trace, in its training
 //! part, had arrival rates like those observed (analog or nearest-neighbor bootstrap, Lall and
@@ -73,8 +73,8 @@ pub struct Trace {
     pub(crate) applications: Vec<Vec<TraceArrival>>,
     /// Mean length of a block, in s.
     pub(crate) block_s: f64,
-    /// Where the training part ends.
-    pub(crate) training_until: SimTime,
+    /// Stretches of the trace by split: training, held out.
+    pub(crate) stretches: [Vec<(SimTime, SimTime)>; 2],
     /// Where the trace ends.
     pub(crate) end: SimTime,
     /// For each application, the rates at each second of the training part.
@@ -143,11 +143,13 @@ impl Rates {
 
 impl Trace {
     /// A trace of `applications`, each sorted by time.
+    ///
+    /// Stretches of length `split_every` belong to training and to held-out runs in turn.
     #[must_use]
     pub fn new(
         applications: Vec<Vec<TraceArrival>>,
         block_s: f64,
-        training_until: SimTime,
+        split_every: SimTime,
     ) -> Self {
         let end = applications
             .iter()
@@ -155,16 +157,33 @@ impl Trace {
             .map(|a| SimTime(a.time.0 + 1))
             .max()
             .unwrap_or(SimTime(1));
-        let analogs = applications.iter().map(|list| analogs(list, training_until)).collect();
-        Self { applications, block_s, training_until, end, analogs }
+        let mut stretches = [Vec::new(), Vec::new()];
+        let mut start = SimTime::ZERO;
+        for turn in [0, 1].into_iter().cycle() {
+            if start >= end {
+                break;
+            }
+            let until = start.after(SimTime(split_every.0.max(1))).min(end);
+            stretches[turn].push((start, until));
+            start = until;
+        }
+        let analogs = applications.iter().map(|list| analogs(list, &stretches[0])).collect();
+        Self { applications, block_s, stretches, end, analogs }
     }
 
-    /// First and last moment of a part.
-    fn range(&self, split: Split) -> (SimTime, SimTime) {
+    /// The stretches of a part, by time.
+    #[must_use]
+    pub fn stretches(&self, split: Split) -> &[(SimTime, SimTime)] {
         match split {
-            Split::Training => (SimTime::ZERO, self.training_until),
-            Split::HeldOut => (self.training_until, self.end),
+            Split::Training => &self.stretches[0],
+            Split::HeldOut => &self.stretches[1],
         }
+    }
+
+    /// Whether the moment `time` belongs to the training part.
+    #[must_use]
+    pub fn trains(&self, time: SimTime) -> bool {
+        self.stretches(Split::Training).iter().any(|&(from, until)| from <= time && time < until)
     }
 
     /// Mean requests per second over the whole trace.
@@ -174,49 +193,59 @@ impl Trace {
         count as f64 / self.end.seconds()
     }
 
-    /// The arrivals of application `a` from `start` on, for `length`, shifted to begin at `at`.
-    fn copy_block(&self, a: usize, block: Block, stream: &mut Stream, out: &mut Vec<Arrival>) {
+    /// Copies the arrivals of application `a` from `start` on to `at..until`; where a stretch of
+    /// `split` ends, the next one goes on.
+    fn copy(
+        &self,
+        (a, split): (usize, Split),
+        start: SimTime,
+        (at, until): (SimTime, SimTime),
+        stream: &mut Stream,
+        out: &mut Vec<Arrival>,
+    ) {
         let list = &self.applications[a];
-        let first = list.partition_point(|x| x.time < block.start);
-        let until = block.start.after(block.length).min(block.limit);
-        for arrival in list[first..].iter().take_while(|x| x.time < until) {
-            out.push(Arrival {
-                time: block.at.after(arrival.time.since(block.start)),
-                application: ApplicationId::at(a),
-                context_tokens: arrival.context_tokens,
-                generated_tokens: arrival.generated_tokens,
-                key: stream.random(),
-            });
+        let stretches = self.stretches(split);
+        let mut stretch = stretches.partition_point(|s| s.1 <= start) % stretches.len();
+        let (mut start, mut at) = (start.max(stretches[stretch].0), at);
+        while at < until {
+            let end = stretches[stretch].1.min(start.after(until.since(at)));
+            let first = list.partition_point(|x| x.time < start);
+            for arrival in list[first..].iter().take_while(|x| x.time < end) {
+                out.push(Arrival {
+                    time: at.after(arrival.time.since(start)),
+                    application: ApplicationId::at(a),
+                    context_tokens: arrival.context_tokens,
+                    generated_tokens: arrival.generated_tokens,
+                    key: stream.random(),
+                });
+            }
+            at = at.after(SimTime(end.since(start).0.max(1)));
+            stretch = (stretch + 1) % stretches.len();
+            start = stretches[stretch].0;
         }
     }
 }
 
-/// A piece of the trace and where it goes.
-#[derive(Clone, Copy)]
-struct Block {
-    start: SimTime,
-    length: SimTime,
-    limit: SimTime,
-    at: SimTime,
-}
-
-/// Rates at each whole second of the training part.
-fn analogs(list: &[TraceArrival], until: SimTime) -> Vec<Analog> {
-    let mut rates = Rates::default();
-    let mut arrivals = list.iter().peekable();
+/// Rates at each whole second of `stretches`.
+fn analogs(list: &[TraceArrival], stretches: &[(SimTime, SimTime)]) -> Vec<Analog> {
     let mut result = Vec::new();
-    let mut second = 1;
-    loop {
-        let start = SimTime::from_seconds(f64::from(second));
-        if start >= until {
-            return result;
+    for &(from, until) in stretches {
+        let mut rates = Rates::new(from, [0.0; RATE_WINDOWS]);
+        let first = list.partition_point(|a| a.time < from);
+        let mut arrivals = list[first..].iter().peekable();
+        let mut start = from.after(SimTime::from_seconds(1.0));
+        while start < until {
+            while let Some(arrival) = arrivals.next_if(|a| a.time < start) {
+                rates.count(arrival.time);
+            }
+            // Rates that began at zero have settled after the longest time constant.
+            if start.since(from).seconds() >= RATE_WINDOWS_S[RATE_WINDOWS - 1] {
+                result.push(Analog { start, rates: rates.at(start) });
+            }
+            start = start.after(SimTime::from_seconds(1.0));
         }
-        while let Some(arrival) = arrivals.next_if(|a| a.time < start) {
-            rates.count(arrival.time);
-        }
-        result.push(Analog { start, rates: rates.at(start) });
-        second += 1;
     }
+    result
 }
 
 impl World {
@@ -228,21 +257,16 @@ impl World {
         let mut out = Vec::new();
         match &self.workload {
             Workload::Trace(trace) => {
-                let (low, high) = trace.range(split);
+                let stretches = trace.stretches(split);
+                let total: u64 = stretches.iter().map(|(from, until)| until.0 - from.0).sum();
                 for a in 0..trace.applications.len() {
                     let mut at = SimTime::ZERO;
                     while at < duration {
                         let length = exponential(stream, trace.block_s).min(duration.since(at));
-                        let start = SimTime(stream.random_range(low.0..high.0));
-                        let first = length.min(high.since(start));
-                        let block = Block { start, length: first, limit: high, at };
-                        trace.copy_block(a, block, stream, &mut out);
-                        // A block that reaches the end of its part goes on at the part's start.
-                        let rest = length.since(first).min(high.since(low));
-                        let block =
-                            Block { start: low, length: rest, limit: high, at: at.after(first) };
-                        trace.copy_block(a, block, stream, &mut out);
-                        at = at.after(SimTime((first.0 + rest.0).max(1)));
+                        let until = at.after(SimTime(length.0.max(1)));
+                        let start = moment(stretches, stream.random_range(0..total));
+                        trace.copy((a, split), start, (at, until), stream, &mut out);
+                        at = until;
                     }
                 }
             }
@@ -293,19 +317,12 @@ impl World {
         let mut out = Vec::new();
         match &self.workload {
             Workload::Trace(trace) => {
+                let from = now.after(SimTime(1));
                 for (a, starts) in analogs.iter().enumerate() {
-                    let mut at = now.after(SimTime(1));
-                    let mut start = match starts.len() {
-                        0 => continue,
-                        n => starts[stream.random_range(0..n)],
-                    };
-                    while at < until {
-                        let room = trace.training_until.since(start);
-                        let length = room.min(until.since(at));
-                        let block = Block { start, length, limit: trace.training_until, at };
-                        trace.copy_block(a, block, stream, &mut out);
-                        at = at.after(SimTime(length.0.max(1)));
-                        start = SimTime::ZERO;
+                    if !starts.is_empty() {
+                        let start = starts[stream.random_range(0..starts.len())];
+                        let target = (a, Split::Training);
+                        trace.copy(target, start, (from, until), stream, &mut out);
                     }
                 }
             }
@@ -371,6 +388,17 @@ impl World {
             key: stream.random(),
         });
     }
+}
+
+/// The moment that lies `offset` nanoseconds into `stretches` put end to end.
+fn moment(stretches: &[(SimTime, SimTime)], mut offset: u64) -> SimTime {
+    for &(from, until) in stretches {
+        if offset < until.0 - from.0 {
+            return SimTime(from.0 + offset);
+        }
+        offset -= until.0 - from.0;
+    }
+    SimTime::ZERO
 }
 
 fn distance(a: &[f64; RATE_WINDOWS], b: &[f64; RATE_WINDOWS]) -> f64 {

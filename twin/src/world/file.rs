@@ -57,8 +57,8 @@ pub enum WorkloadFile {
         arrivals: String,
         /// Mean length of the blocks that an episode is put together from, in s.
         block_s: f64,
-        /// Training draws from the trace before this time, held-out runs from the rest, in s.
-        training_until_s: f64,
+        /// Stretches of this length belong to training and to held-out runs in turn, in s.
+        split_every_s: f64,
     },
     /// A batch at each interval boundary: max(minimum, ⌊N(mean, sd)⌋) requests.
     Batch {

@@ -15,7 +15,7 @@ use crate::arrivals;
 use crate::distribution::Empirical;
 use crate::ids::{ApplicationId, SiteId, SizeId};
 use crate::units::{Mebibytes, MegabitsPerSecond, Mips, SimTime};
-use crate::workload::{Trace, Workload};
+use crate::workload::{Split, Trace, Workload};
 
 /// Why a world could not be loaded.
 #[derive(Debug, Error)]
@@ -509,9 +509,9 @@ impl Check<'_> {
                 self.shares(applications)?;
                 Ok((Workload::Batch { mean: *mean, sd: *sd, minimum: *minimum }, String::new()))
             }
-            WorkloadFile::Trace { arrivals: source, block_s, training_until_s } => {
+            WorkloadFile::Trace { arrivals: source, block_s, split_every_s } => {
                 self.positive("workload.block_s", *block_s)?;
-                self.positive("workload.training_until_s", *training_until_s)?;
+                self.positive("workload.split_every_s", *split_every_s)?;
                 let text = match embedded::find(embedded::ARRIVALS, source) {
                     Some(text) => text.to_owned(),
                     None => self.read_arrivals(source, folder)?,
@@ -519,11 +519,10 @@ impl Check<'_> {
                 let names: Vec<&str> = applications.iter().map(|a| a.name.as_str()).collect();
                 let lists = arrivals::parse(&text, source, &names)
                     .map_err(|source| WorldError::Arrivals { origin: self.origin.into(), source })?;
-                let until = SimTime::from_seconds(*training_until_s);
-                let trace = Trace::new(lists, *block_s, until);
-                if trace.end <= until {
+                let trace = Trace::new(lists, *block_s, SimTime::from_seconds(*split_every_s));
+                if trace.stretches(Split::HeldOut).is_empty() {
                     return Err(self.invalid(
-                        "workload.training_until_s",
+                        "workload.split_every_s",
                         format!(
                             "leaves nothing to hold out: the trace ends at {:.0} s",
                             trace.end.seconds()
@@ -531,7 +530,7 @@ impl Check<'_> {
                     ));
                 }
                 for (application, list) in applications.iter_mut().zip(&trace.applications) {
-                    let seen: Vec<_> = list.iter().filter(|a| a.time < until).collect();
+                    let seen: Vec<_> = list.iter().filter(|a| trace.trains(a.time)).collect();
                     let context: f64 = seen.iter().map(|a| f64::from(a.context_tokens)).sum();
                     application.mean_context_tokens = context / seen.len().max(1) as f64;
                     let generated = seen.iter().map(|a| f64::from(a.generated_tokens)).collect();
