@@ -7,6 +7,7 @@
 
 use crate::decision::{Decision, PowerAction};
 use crate::estimate::Loads;
+use crate::ids::HostId;
 use crate::observation::Observation;
 use crate::policy::PolicyError;
 use crate::sequence::{Chooser, Context, Question};
@@ -16,7 +17,7 @@ use crate::world::World;
 /// Load beyond which the steady state is continued as a straight line.
 const STEEPEST_LOAD: f64 = 0.95;
 /// Least gain, in seconds of penalty per second, for which a host is turned over.
-const LEAST_GAIN: f64 = 0.002;
+pub const LEAST_GAIN: f64 = 0.002;
 
 /// Answers with the least estimated penalty.
 #[derive(Clone, Copy, Debug, Default)]
@@ -48,8 +49,8 @@ impl Chooser for Greedy {
                     context.demand_mips,
                 );
                 least(candidates.iter().map(|candidate| match candidate {
-                    None => fleet.penalty_per_s(0.0, 0.0) - LEAST_GAIN,
-                    Some(host) => fleet.after(context.loads, host.index()),
+                    None => fleet.after(context.loads, None) - LEAST_GAIN,
+                    Some(_) => fleet.after(context.loads, *candidate),
                 }))
             }
             Question::Variant { options, .. } => least(options.iter().map(|o| o.penalty)),
@@ -76,7 +77,8 @@ pub(crate) fn least(values: impl Iterator<Item = f64>) -> usize {
 }
 
 /// The steady state of the fleet as far as provisioning is concerned.
-struct Fleet<'w> {
+#[derive(Debug)]
+pub struct Fleet<'w> {
     world: &'w World,
     demand_mips: f64,
     speed_mips: f64,
@@ -87,7 +89,9 @@ struct Fleet<'w> {
 }
 
 impl<'w> Fleet<'w> {
-    fn new(world: &'w World, loads: &Loads, demand_mips: [f64; RATE_WINDOWS]) -> Self {
+    /// The steady state with the hosts that accept fragments in `loads`, under `demand_mips`.
+    #[must_use]
+    pub fn new(world: &'w World, loads: &Loads, demand_mips: [f64; RATE_WINDOWS]) -> Self {
         let accepting = || loads.hosts().iter().filter(|l| l.accepts);
         // The window of ten seconds sees a burst, the one of a minute keeps hosts for the next.
         let demand = demand_mips[1].max(demand_mips[2]);
@@ -108,9 +112,11 @@ impl<'w> Fleet<'w> {
         }
     }
 
-    /// Penalty per second after turning over `host`.
-    fn after(&self, loads: &Loads, host: usize) -> f64 {
-        let load = &loads.hosts()[host];
+    /// Penalty per second, in seconds, after turning over `host`; as it is if that is `None`.
+    #[must_use]
+    pub fn after(&self, loads: &Loads, host: Option<HostId>) -> f64 {
+        let Some(host) = host else { return self.penalty_per_s(0.0, 0.0) };
+        let load = &loads.hosts()[host.index()];
         let sign = if load.accepts { -1.0 } else { 1.0 };
         self.penalty_per_s(sign * load.speed_mips, sign * load.idle_penalty_per_s)
     }
