@@ -92,6 +92,9 @@ pub struct Horizon {
     pub span: SimTime,
     /// Time after that in which requests under way may end.
     pub drain: SimTime,
+    /// Whether the greedy policy turns hosts on and off at later boundaries; else they stay as
+    /// the decision leaves them.
+    pub provisions: bool,
 }
 
 /// Buffers of one thread.
@@ -173,7 +176,7 @@ fn roll_out(
         if epoch == Epoch::End {
             break;
         }
-        answer(world, &mut state, epoch, true, scratch);
+        answer(world, &mut state, epoch, horizon.provisions, scratch);
     }
     state.settle();
     let billed = Account::of(world, &state);

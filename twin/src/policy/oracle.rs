@@ -29,11 +29,15 @@ pub struct Options {
     pub placements: usize,
     /// Placements that are priced for each variant.
     pub placements_per_variant: usize,
+    /// Intervals after the boot of a host over which provisioning is priced.
+    pub power_intervals: u64,
+    /// Whether hosts are turned on and off in the rollouts.
+    pub provisions: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { power_futures: 8, place_futures: 6, placements: 6, placements_per_variant: 3 }
+        Self { power_futures: 8, place_futures: 6, placements: 6, placements_per_variant: 3, power_intervals: 4, provisions: true }
     }
 }
 
@@ -71,15 +75,29 @@ impl Oracle {
             self.options.place_futures
         };
         let span = if observation.may_provision() {
-            power_horizon(world).span
+            self.power_horizon(world).span
         } else {
-            place_horizon(world).span
+            self.place_horizon(world).span
         };
         let stream = &mut self.stream;
         let futures = self
             .futures
             .get_or_insert_with(|| Futures::sample(observation, count, span, stream));
         what_if::evaluate(world, futures, decisions, horizon)
+    }
+
+    /// Provisioning is priced until a host that is ordered now has served for some intervals.
+    fn power_horizon(&self, world: &World) -> Horizon {
+        let boot = world.sizes.iter().map(|s| s.boot).max().unwrap_or_default();
+        let span = boot.after(SimTime(self.options.power_intervals * world.interval.0));
+        Horizon { span, drain: drain(world), provisions: self.options.provisions }
+    }
+
+    /// Placements are priced until the request's users would have lost patience.
+    fn place_horizon(&self, world: &World) -> Horizon {
+        let deadline = world.applications.iter().map(|a| a.deadline).max().unwrap_or_default();
+        let span = SimTime(deadline.0 / 2).max(world.interval);
+        Horizon { span, drain: drain(world), provisions: self.options.provisions }
     }
 
     fn power(&mut self, context: &Context<'_>, candidates: &[Option<HostId>]) {
@@ -94,7 +112,7 @@ impl Oracle {
                 decision
             })
             .collect();
-        let horizon = power_horizon(context.observation.world());
+        let horizon = self.power_horizon(context.observation.world());
         self.values = self.price(context, &decisions, horizon);
     }
 
@@ -114,7 +132,7 @@ impl Oracle {
                 owners.push(i);
             }
         }
-        let horizon = place_horizon(context.observation.world());
+        let horizon = self.place_horizon(context.observation.world());
         let prices = self.price(context, &decisions, horizon);
         self.values.clear();
         self.values.resize(options.len(), f64::NEG_INFINITY);
@@ -177,7 +195,7 @@ impl Oracle {
                 decision
             })
             .collect();
-        let horizon = place_horizon(context.observation.world());
+        let horizon = self.place_horizon(context.observation.world());
         let prices = self.price(context, &decisions, horizon);
         self.values.clear();
         self.values.resize(candidates.len(), f64::NAN);
@@ -231,20 +249,6 @@ fn same_and_empty(context: &Context<'_>, a: HostId, b: HostId) -> bool {
     let (x, y) = (&context.loads.hosts()[a.index()], &context.loads.hosts()[b.index()]);
     let (p, q) = (&world.hosts[a.index()], &world.hosts[b.index()]);
     x.count <= 0.0 && y.count <= 0.0 && x.ready_s.max(y.ready_s) <= 0.0 && p.size == q.size && p.site == q.site
-}
-
-/// Provisioning is priced until a host that is ordered now has served for four intervals.
-#[must_use]
-pub fn power_horizon(world: &World) -> Horizon {
-    let boot = world.sizes.iter().map(|s| s.boot).max().unwrap_or_default();
-    Horizon { span: boot.after(SimTime(4 * world.interval.0)), drain: drain(world) }
-}
-
-/// Placements are priced until the request's users would have lost patience.
-#[must_use]
-pub fn place_horizon(world: &World) -> Horizon {
-    let deadline = world.applications.iter().map(|a| a.deadline).max().unwrap_or_default();
-    Horizon { span: SimTime(deadline.0 / 2).max(world.interval), drain: drain(world) }
 }
 
 fn drain(world: &World) -> SimTime {
