@@ -193,6 +193,31 @@ impl Trace {
         count as f64 / self.end.seconds()
     }
 
+    /// Puts the arrivals of application `a` in `at..until` together from blocks; the first begins
+    /// at the moment `first` of the trace, the others at random moments.
+    fn blocks(
+        &self,
+        (a, split): (usize, Split),
+        first: Option<SimTime>,
+        (mut at, until): (SimTime, SimTime),
+        stream: &mut Stream,
+        out: &mut Vec<Arrival>,
+    ) {
+        let stretches = self.stretches(split);
+        let total: u64 = stretches.iter().map(|(from, until)| until.0 - from.0).sum();
+        let mut next = first;
+        while at < until {
+            let length = exponential(stream, self.block_s).min(until.since(at));
+            let end = at.after(SimTime(length.0.max(1)));
+            let start = match next.take() {
+                Some(start) => start,
+                None => moment(stretches, stream.random_range(0..total)),
+            };
+            self.copy((a, split), start, (at, end), stream, out);
+            at = end;
+        }
+    }
+
     /// Copies the arrivals of application `a` from `start` on to `at..until`; where a stretch of
     /// `split` ends, the next one goes on.
     fn copy(
@@ -257,17 +282,8 @@ impl World {
         let mut out = Vec::new();
         match &self.workload {
             Workload::Trace(trace) => {
-                let stretches = trace.stretches(split);
-                let total: u64 = stretches.iter().map(|(from, until)| until.0 - from.0).sum();
                 for a in 0..trace.applications.len() {
-                    let mut at = SimTime::ZERO;
-                    while at < duration {
-                        let length = exponential(stream, trace.block_s).min(duration.since(at));
-                        let until = at.after(SimTime(length.0.max(1)));
-                        let start = moment(stretches, stream.random_range(0..total));
-                        trace.copy((a, split), start, (at, until), stream, &mut out);
-                        at = until;
-                    }
+                    trace.blocks((a, split), None, (SimTime::ZERO, duration), stream, &mut out);
                 }
             }
             Workload::Batch { .. } | Workload::Poisson { .. } => {
@@ -317,13 +333,14 @@ impl World {
         let mut out = Vec::new();
         match &self.workload {
             Workload::Trace(trace) => {
-                let from = now.after(SimTime(1));
                 for (a, starts) in analogs.iter().enumerate() {
-                    if !starts.is_empty() {
-                        let start = starts[stream.random_range(0..starts.len())];
-                        let target = (a, Split::Training);
-                        trace.copy(target, start, (from, until), stream, &mut out);
-                    }
+                    // The block that the present lies in goes on like one of its analogs.
+                    let first = match starts.len() {
+                        0 => None,
+                        count => Some(starts[stream.random_range(0..count)]),
+                    };
+                    let span = (now.after(SimTime(1)), until);
+                    trace.blocks((a, Split::Training), first, span, stream, &mut out);
                 }
             }
             Workload::Batch { .. } | Workload::Poisson { .. } => {
