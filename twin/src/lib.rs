@@ -11,11 +11,13 @@
 //! Not modeled: migration of running fragments, burst credits, faults, cold starts.
 
 pub mod arrivals;
+pub mod calibrate;
 pub mod checker;
 pub mod decision;
 pub mod demand;
 pub mod distribution;
 pub mod estimate;
+pub mod events;
 pub mod host;
 pub mod ids;
 pub mod network;
@@ -24,11 +26,13 @@ pub mod observation;
 pub mod policy;
 pub mod qos;
 mod queue;
+pub mod recording;
 pub mod sequence;
 pub mod simulate;
 pub mod sink;
 pub mod state;
 pub mod stream;
+pub mod summary;
 pub mod units;
 pub mod wire;
 pub mod what_if;
