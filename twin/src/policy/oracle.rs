@@ -12,6 +12,7 @@ use crate::estimate::Placement;
 use crate::ids::{ApplicationId, HostId, RequestId};
 use crate::observation::Observation;
 use crate::policy::PolicyError;
+use crate::policy::greedy::Greedy;
 use crate::sequence::{Chooser, Context, Question, VariantOption};
 use crate::stream::{self, Stream};
 use crate::units::SimTime;
@@ -23,7 +24,7 @@ use crate::world::World;
 pub struct Options {
     /// Futures for provisioning.
     pub power_futures: usize,
-    /// Futures for variants and placement.
+    /// Futures for variants and placement; with zero the greedy policy answers.
     pub place_futures: usize,
     /// Placements that are priced for each fragment, by least estimated penalty.
     pub placements: usize,
@@ -219,6 +220,12 @@ impl Chooser for Oracle {
         context: &Context<'_>,
         question: &Question<'_>,
     ) -> Result<usize, PolicyError> {
+        let power = matches!(question, Question::Power(_));
+        if !power && self.options.place_futures == 0 {
+            self.values.clear();
+            self.values.resize(question.len(), f64::NAN);
+            return Greedy.choose(context, question);
+        }
         match question {
             Question::Power(candidates) => self.power(context, candidates),
             Question::Variant { request, asked, options } => {
