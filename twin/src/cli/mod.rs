@@ -1,0 +1,77 @@
+//! The command line. Files, clocks and terminals are met here and nowhere below.
+
+pub(crate) mod failure;
+mod list;
+mod progress;
+mod show;
+mod simulate;
+
+use std::io::Write;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+/// What `--help` says of exit codes.
+const EXIT_CODES: &str = "\
+Exit codes:
+  0   done
+  1   unexpected failure
+  2   wrong usage: unknown option, unknown policy
+  64  a world is not valid
+  65  data that a world refers to is not valid
+  66  a world or a file does not exist or cannot be read";
+
+/// The digital twin: prices joint decisions on a fleet of VMs before they are taken.
+#[derive(Debug, Parser)]
+#[command(version, after_help = EXIT_CODES, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// List the worlds that are part of the program.
+    Worlds(list::Args),
+    /// Print a world fully resolved, and what follows from it.
+    Show(show::Args),
+    /// List the policies that are part of the program.
+    Policies(list::Args),
+    /// Run a policy through an episode of a world and print its quality of service.
+    #[command(after_help = EXIT_CODES)]
+    Simulate(simulate::Args),
+}
+
+/// How results are printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// For people.
+    #[default]
+    Text,
+    /// For programs.
+    Json,
+}
+
+/// Runs the command that was asked for.
+pub(crate) fn run(cli: &Cli) -> anyhow::Result<()> {
+    match &cli.command {
+        Command::Worlds(args) => list::worlds(args),
+        Command::Show(args) => show::run(args),
+        Command::Policies(args) => list::policies(args),
+        Command::Simulate(args) => simulate::run(args),
+    }
+}
+
+/// Writes `text` to standard output.
+fn print(text: &str) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.flush()?;
+    Ok(())
+}
+
+/// Writes `value` to standard output as JSON.
+fn print_json<T: serde::Serialize>(value: &T) -> anyhow::Result<()> {
+    let mut text = serde_json::to_string_pretty(value)?;
+    text.push('\n');
+    print(&text)
+}

@@ -1,0 +1,222 @@
+//! The event log of a run, as JSON Lines.
+//!
+//! Each line is an object with `time_s` (s since the start) and `event`, which is one of
+//!
+//! | event | further fields |
+//! |---|---|
+//! | `started` | `schema` (1), `world`, `world_hash`; the first line |
+//! | `arrived` | `request`, `application`, `context_tokens` |
+//! | `deployed` | `request`, `application`, `variant`, `hosts` (one name a fragment) |
+//! | `fragment-done` | `request`, `fragment`, `host` |
+//! | `completed` | `request`, `application`, `variant`, `response_s`, `late` |
+//! | `lifecycle` | `host`, `state` (`off`, `booting`, `on`, `draining`), `ready_at_s` while it boots |
+//!
+//! Hosts, applications, variants and fragments go by the names in the world.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+
+use serde::Serialize;
+
+use crate::decision::Deployment;
+use crate::host::Lifecycle;
+use crate::ids::{ApplicationId, HostId, RequestId, VariantId};
+use crate::simulate::EventSink;
+use crate::state::Request;
+use crate::units::SimTime;
+use crate::world::World;
+
+/// The version of the format.
+pub const SCHEMA: u32 = 1;
+
+/// One line.
+#[derive(Debug, Serialize)]
+struct Line<'a> {
+    time_s: f64,
+    #[serde(flatten)]
+    event: Event<'a>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+enum Event<'a> {
+    Started {
+        schema: u32,
+        world: &'a str,
+        world_hash: &'a str,
+    },
+    Arrived {
+        request: u64,
+        application: &'a str,
+        context_tokens: u32,
+    },
+    Deployed {
+        request: u64,
+        application: &'a str,
+        variant: &'a str,
+        hosts: Vec<&'a str>,
+    },
+    FragmentDone {
+        request: u64,
+        fragment: &'a str,
+        host: &'a str,
+    },
+    Completed {
+        request: u64,
+        application: &'a str,
+        variant: &'a str,
+        response_s: f64,
+        late: bool,
+    },
+    Lifecycle {
+        host: &'a str,
+        state: &'static str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        ready_at_s: Option<f64>,
+    },
+}
+
+/// Writes the events of a run to `W`.
+///
+/// The first error ends the writing; [`EventLog::finish`] reports it.
+#[derive(Debug)]
+pub struct EventLog<'w, W: Write> {
+    world: &'w World,
+    out: W,
+    /// Requests under way: their application, and their variant once they are deployed.
+    requests: BTreeMap<RequestId, (ApplicationId, VariantId)>,
+    outcome: io::Result<u64>,
+}
+
+impl<'w, W: Write> EventLog<'w, W> {
+    /// A log of a run in `world`; writes the first line.
+    pub fn new(world: &'w World, out: W) -> Self {
+        let mut log = Self {
+            world,
+            out,
+            requests: BTreeMap::new(),
+            outcome: Ok(0),
+        };
+        let started = Event::Started {
+            schema: SCHEMA,
+            world: &world.name,
+            world_hash: &world.hash,
+        };
+        log.write(SimTime::ZERO, started);
+        log
+    }
+
+    /// Writes out what is buffered. Gives the number of lines.
+    ///
+    /// # Errors
+    ///
+    /// The first error of the writer, of this call or an earlier one.
+    pub fn finish(mut self) -> io::Result<u64> {
+        let lines = self.outcome?;
+        self.out.flush()?;
+        Ok(lines)
+    }
+
+    fn write(&mut self, now: SimTime, event: Event<'_>) {
+        let Ok(lines) = &mut self.outcome else { return };
+        let line = Line {
+            time_s: now.seconds(),
+            event,
+        };
+        let written = serde_json::to_writer(&mut self.out, &line)
+            .map_err(io::Error::from)
+            .and_then(|()| self.out.write_all(b"\n"));
+        match written {
+            Ok(()) => *lines += 1,
+            Err(error) => self.outcome = Err(error),
+        }
+    }
+
+    fn host(&self, host: HostId) -> &'w str {
+        &self.world.hosts[host.index()].name
+    }
+}
+
+#[expect(private_interfaces, reason = "only this crate implements sinks")]
+impl<W: Write> EventSink for EventLog<'_, W> {
+    fn arrived(&mut self, now: SimTime, request: &Request) {
+        self.requests
+            .insert(request.id, (request.application, VariantId::default()));
+        let application = &self.world.applications[request.application.index()].name;
+        let context_tokens = request.context_tokens;
+        self.write(
+            now,
+            Event::Arrived {
+                request: request.id.0,
+                application,
+                context_tokens,
+            },
+        );
+    }
+
+    fn deployed(&mut self, now: SimTime, deployment: &Deployment) {
+        let Some(entry) = self.requests.get_mut(&deployment.request) else {
+            return;
+        };
+        entry.1 = deployment.variant;
+        let application = &self.world.applications[entry.0.index()];
+        let event = Event::Deployed {
+            request: deployment.request.0,
+            application: &application.name,
+            variant: &application.variants[deployment.variant.index()].name,
+            hosts: deployment
+                .hosts
+                .iter()
+                .map(|&host| self.host(host))
+                .collect(),
+        };
+        self.write(now, event);
+    }
+
+    fn fragment_done(&mut self, now: SimTime, request: RequestId, index: usize, host: HostId) {
+        let Some(&(application, variant)) = self.requests.get(&request) else {
+            return;
+        };
+        let fragment = &self.world.variant(application, variant).fragments[index].name;
+        let host = self.host(host);
+        self.write(
+            now,
+            Event::FragmentDone {
+                request: request.0,
+                fragment,
+                host,
+            },
+        );
+    }
+
+    fn completed(&mut self, now: SimTime, request: &Request, variant: VariantId, late: bool) {
+        self.requests.remove(&request.id);
+        let application = &self.world.applications[request.application.index()];
+        let event = Event::Completed {
+            request: request.id.0,
+            application: &application.name,
+            variant: &application.variants[variant.index()].name,
+            response_s: now.since(request.arrived).seconds(),
+            late,
+        };
+        self.write(now, event);
+    }
+
+    fn lifecycle(&mut self, now: SimTime, host: HostId, lifecycle: Lifecycle) {
+        let (state, ready_at_s) = match lifecycle {
+            Lifecycle::Off => ("off", None),
+            Lifecycle::Booting { ready_at } => ("booting", Some(ready_at.seconds())),
+            Lifecycle::On => ("on", None),
+            Lifecycle::Draining => ("draining", None),
+        };
+        let host = self.host(host);
+        self.write(
+            now,
+            Event::Lifecycle {
+                host,
+                state,
+                ready_at_s,
+            },
+        );
+    }
+}
