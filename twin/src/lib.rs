@@ -11,7 +11,6 @@
 //! Not modeled: migration of running fragments, burst credits, faults, cold starts.
 
 pub mod arrivals;
-pub mod calibrate;
 pub mod checker;
 pub mod decision;
 pub mod demand;
@@ -26,7 +25,6 @@ pub mod observation;
 pub mod policy;
 pub mod qos;
 mod queue;
-pub mod recording;
 pub mod sequence;
 pub mod simulate;
 pub mod sink;
