@@ -1,0 +1,7 @@
+//! The program `infer`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    infer::program::main()
+}
