@@ -344,3 +344,29 @@ pub enum WireErrorKind {
     /// The state does not fit the world or contradicts itself.
     Inconsistent,
 }
+
+/// Why a message was not answered: a problem document (RFC 9457).
+///
+/// Readers ignore members that they do not know, as the standard asks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// Which kind of problem, as a URI.
+    #[serde(rename = "type", default = "Problem::blank")]
+    pub kind: String,
+    /// The kind in words.
+    pub title: String,
+    /// The HTTP status.
+    pub status: u16,
+    /// This occurrence in words.
+    #[serde(default)]
+    pub detail: String,
+    /// Path of the field that is wrong, where one is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub field: Option<String>,
+}
+
+impl Problem {
+    fn blank() -> String {
+        "about:blank".into()
+    }
+}
