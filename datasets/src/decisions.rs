@@ -19,6 +19,7 @@
 //! | `host_count` | u32 | rows of `hosts` |
 //! | `candidates` | list of f32 | encoded features, row-major, candidates × features |
 //! | `candidate_count` | u32 | rows of `candidates` |
+//! | `candidate_hosts` | list of u32 | for each candidate the row of `hosts` that it is about, or [`NO_HOST`] |
 //! | `values` | list of f32 | objective of each candidate; NaN where it is infeasible or unpriced |
 //! | `best` | u32 | the candidate that the oracle chose |
 //! | `target_load` | list of f32 | the load that a forecast should have told, as encoded |
@@ -53,6 +54,9 @@ pub const DEPLOY: u8 = 1;
 /// [`DecisionRow::kind`]: on which host a fragment runs.
 pub const PLACE: u8 = 2;
 
+/// [`DecisionRow::candidate_hosts`]: the candidate is about no host.
+pub const NO_HOST: u32 = u32::MAX;
+
 /// One decision point: the encoded state, the alternatives, and what each is worth.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DecisionRow {
@@ -78,6 +82,8 @@ pub struct DecisionRow {
     pub candidates: Vec<f32>,
     /// Alternatives to choose from; at least 1.
     pub candidate_count: u32,
+    /// For each alternative the row of `hosts` that it is about, or [`NO_HOST`].
+    pub candidate_hosts: Vec<u32>,
     /// The objective of each alternative with the rest held fixed, higher being better; NaN where
     /// it is infeasible or was not priced.
     pub values: Vec<f32>,
@@ -432,8 +438,21 @@ impl DecisionRow {
                 .or_else(|| {
                     matrix_problem("candidates", self.candidates.len(), self.candidate_count)
                 })
+                .or_else(|| self.candidate_host_problem())
                 .or_else(|| self.value_problem())
         }
+    }
+
+    fn candidate_host_problem(&self) -> Option<(&'static str, String)> {
+        let hosts = &self.candidate_hosts;
+        if hosts.len() as u64 != u64::from(self.candidate_count) {
+            let reason = format!("{} hosts for {} candidates", hosts.len(), self.candidate_count);
+            return Some(("candidate_hosts", reason));
+        }
+        let beyond = |host: &u32| *host >= self.host_count && *host != NO_HOST;
+        let at = hosts.iter().position(beyond)?;
+        let reason = format!("{} at {at}, of {} hosts", hosts[at], self.host_count);
+        Some(("candidate_hosts", reason))
     }
 
     fn value_problem(&self) -> Option<(&'static str, String)> {
@@ -484,6 +503,10 @@ impl ParquetRow for DecisionRow {
                 "candidate_count",
                 rows.iter().map(|row| row.candidate_count),
             )
+            .u32_lists(
+                "candidate_hosts",
+                rows.iter().map(|row| row.candidate_hosts.as_slice()),
+            )
             .f32_lists("values", rows.iter().map(|row| row.values.as_slice()))
             .u32("best", rows.iter().map(|row| row.best))
             .f32_lists(
@@ -505,6 +528,7 @@ impl ParquetRow for DecisionRow {
         let host_count = frame.u32("host_count")?;
         let mut candidates = frame.f32_lists("candidates")?.into_iter();
         let candidate_count = frame.u32("candidate_count")?;
+        let mut candidate_hosts = frame.u32_lists("candidate_hosts")?.into_iter();
         let mut values = frame.f32_lists("values")?.into_iter();
         let best = frame.u32("best")?;
         let mut target_load = frame.f32_lists("target_load")?.into_iter();
@@ -526,6 +550,7 @@ impl ParquetRow for DecisionRow {
                     host_count: host_count[row],
                     candidates: candidates.next().unwrap_or_default(),
                     candidate_count: candidate_count[row],
+                    candidate_hosts: candidate_hosts.next().unwrap_or_default(),
                     values: values.next().unwrap_or_default(),
                     best: best[row],
                     target_load: target_load.next().unwrap_or_default(),

@@ -520,6 +520,23 @@ impl Columns {
         self.push(builder.finish().into_series().into_column())
     }
 
+    /// Adds a column of lists of 32-bit whole numbers.
+    #[must_use]
+    pub fn u32_lists<'a>(self, name: &str, values: impl Iterator<Item = &'a [u32]>) -> Self {
+        let lists: Vec<&[u32]> = values.collect();
+        let total = lists.iter().map(|list| list.len()).sum();
+        let mut builder = ListPrimitiveChunkedBuilder::<UInt32Type>::new(
+            name.into(),
+            lists.len(),
+            total,
+            DataType::UInt32,
+        );
+        for list in lists {
+            builder.append_slice(list);
+        }
+        self.push(builder.finish().into_series().into_column())
+    }
+
     /// The bytes of a Parquet file of these columns; `path` only names it in errors.
     ///
     /// # Errors
@@ -705,6 +722,27 @@ impl Frame {
                     .get_as_series(row)
                     .ok_or_else(|| self.unexpected(column, row, EXPECTED, "no value"))?;
                 let values = list.f32().map_err(|_| wrong_type())?;
+                self.present(column, EXPECTED, values.iter())
+            })
+            .collect()
+    }
+
+    /// The lists of 32-bit whole numbers of `column`.
+    ///
+    /// # Errors
+    ///
+    /// [`ParquetError`] if the column is missing, has another type, or lacks a value.
+    pub fn u32_lists(&self, column: &str) -> Result<Vec<Vec<u32>>, ParquetError> {
+        const EXPECTED: &str = "lists of unsigned 32-bit integers";
+        let found = self.column(column, EXPECTED)?;
+        let wrong_type = || self.wrong_type(column, EXPECTED, found);
+        let lists = found.list().map_err(|_| wrong_type())?;
+        (0..lists.len())
+            .map(|row| {
+                let list = lists
+                    .get_as_series(row)
+                    .ok_or_else(|| self.unexpected(column, row, EXPECTED, "no value"))?;
+                let values = list.u32().map_err(|_| wrong_type())?;
                 self.present(column, EXPECTED, values.iter())
             })
             .collect()

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use datasets::decisions::{
-    DEPLOY, DatasetError, DecisionRow, Manifest, PLACE, PROVISION, SCHEMA_VERSION, read_shard,
+    DEPLOY, DatasetError, DecisionRow, Manifest, NO_HOST, PLACE, PROVISION, SCHEMA_VERSION, read_shard,
     shard_file, verify, write_shard,
 };
 
@@ -42,6 +42,9 @@ fn row(number: u16, host_count: u16) -> DecisionRow {
         host_count: u32::from(host_count),
         candidates: features(2, 0.25),
         candidate_count: u32::from(host_count),
+        candidate_hosts: (0..host_count)
+            .map(|at| if at == 2 { NO_HOST } else { u32::from(at) })
+            .collect(),
         values,
         best: 0,
         target_load: vec![0.1, 0.2],
@@ -216,6 +219,8 @@ fn inconsistent_rows_are_refused() {
     check(|row| row.candidates.truncate(7));
     check(|row| row.hosts[2] = f32::INFINITY);
     check(|row| row.target_load[1] = f32::NAN);
+    check(|row| row.candidate_hosts.truncate(3));
+    check(|row| row.candidate_hosts[1] = 4);
     check(|row| row.values.truncate(3));
     check(|row| row.values[2] = f32::NEG_INFINITY);
     check(|row| row.best = 4);
