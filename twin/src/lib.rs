@@ -11,6 +11,7 @@
 //! Not modeled: migration of running fragments, burst credits, faults, cold starts.
 
 pub mod arrivals;
+pub mod calibrate;
 pub mod checker;
 pub mod decision;
 pub mod demand;
@@ -25,6 +26,7 @@ pub mod observation;
 pub mod policy;
 pub mod qos;
 mod queue;
+pub mod recording;
 pub mod sequence;
 pub mod simulate;
 pub mod sink;
