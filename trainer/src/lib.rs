@@ -30,12 +30,14 @@ pub mod model_policy;
 pub mod policies;
 pub mod progress;
 pub mod remote_policy;
+pub mod report;
 pub mod statistics;
 
 use std::fmt::Write;
 use std::io;
 use std::process::ExitCode;
 
+use report::ReportError;
 use twin::world::WorldError;
 
 /// `error` and its causes in one line, without repeating a cause that a message already tells.
@@ -62,6 +64,7 @@ pub fn explain(error: &anyhow::Error) -> String {
 pub fn exit_code(error: &anyhow::Error) -> ExitCode {
     let missing = |cause: &(dyn std::error::Error + 'static)| {
         cause.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::NotFound)
+            || matches!(cause.downcast_ref(), Some(ReportError::Nothing { .. }))
     };
     let code = if error.chain().any(missing) {
         66
@@ -69,7 +72,11 @@ pub fn exit_code(error: &anyhow::Error) -> ExitCode {
         64
     } else if error
         .chain()
-        .any(|cause| cause.is::<datasets::ReadError>() || cause.is::<datasets::ParquetError>())
+        .any(|cause| {
+            cause.is::<datasets::ReadError>()
+                || cause.is::<datasets::ParquetError>()
+                || matches!(cause.downcast_ref(), Some(ReportError::Json { .. }))
+        })
     {
         65
     } else if error.chain().any(|cause| cause.is::<ureq::Error>()) {

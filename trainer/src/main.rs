@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use trainer::{evaluate, import};
+use trainer::{evaluate, import, report};
 
 /// Learns to decide like the oracle, and measures how well that works.
 #[derive(Parser)]
@@ -18,12 +18,14 @@ struct Cli {
 enum Command {
     Evaluate(evaluate::Args),
     Import(import::Args),
+    Report(report::Args),
 }
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Evaluate(args) => evaluate::run(&args),
         Command::Import(args) => import::run(&args),
+        Command::Report(args) => report::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -30,11 +30,7 @@ impl Plot {
             svg.line("grid", (x, self.top), (x, self.bottom));
             svg.text("tick", Anchor::Middle, (x, self.bottom + 16.0), &tick.label);
         }
-        svg.line(
-            "axis",
-            (self.left, self.bottom),
-            (self.right, self.bottom),
-        );
+        svg.line("axis", (self.left, self.bottom), (self.right, self.bottom));
         if !title.is_empty() {
             let middle = f64::midpoint(self.left, self.right);
             svg.text("title", Anchor::Middle, (middle, self.bottom + 34.0), title);

@@ -10,11 +10,11 @@ mod training;
 
 pub(crate) use dots::{forest, qos};
 pub(crate) use frontier::frontier;
-pub(crate) use timeline::timeline;
+pub(crate) use timeline::{intervals_per_point, timeline};
 pub(crate) use training::training;
 
-use super::input::Role;
 use super::svg::Shape;
+use crate::policies::Role;
 
 /// On which screens a drawing stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,22 +37,22 @@ impl Screen {
     }
 }
 
-impl Role {
-    /// The class that colors its marks.
-    pub(crate) fn class(self) -> &'static str {
-        match self {
-            Self::Model => "model",
-            Self::Oracle => "oracle",
-            Self::Heuristic => "heuristic",
-        }
+/// The class that colors the marks of a role.
+pub(crate) fn class(role: Role) -> &'static str {
+    match role {
+        Role::Model => "model",
+        Role::Oracle => "oracle",
+        Role::Rollout => "rollout",
+        Role::Heuristic => "heuristic",
     }
+}
 
-    /// The outline of its marks.
-    pub(crate) fn shape(self) -> Shape {
-        match self {
-            Self::Model => Shape::Diamond,
-            Self::Oracle => Shape::Square,
-            Self::Heuristic => Shape::Circle,
-        }
+/// The outline of the marks of a role.
+fn shape(role: Role) -> Shape {
+    match role {
+        Role::Model => Shape::Diamond,
+        Role::Oracle => Shape::Square,
+        Role::Rollout => Shape::Triangle,
+        Role::Heuristic => Shape::Circle,
     }
 }

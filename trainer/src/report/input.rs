@@ -1,40 +1,47 @@
-//! What an evaluation left in its folder, read leniently: any file may be absent, and keys or
-//! columns that the report does not know are skipped.
+//! What an evaluation left in its folder: any file may be absent, and keys and columns that the
+//! report does not know are skipped.
 //! A file that is there and cannot be read is an error.
 
-use std::cmp::Ordering;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use datasets::table::{Frame, ParquetError};
-use serde::Deserialize;
+use datasets::{ParquetError, read_parquet};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
+use twin::qos::Snapshot;
 
 use super::ReportError;
 use super::metric::{Estimate, OBJECTIVE, find};
+use crate::evaluate::{
+    EVALUATION_FILE, Evaluation, GapClosed, RUNS_FILE, RunRow, TIMELINE_FILE, TimelineRow,
+};
+use crate::policies::{Role, role};
+
+const METRICS_FILE: &str = "metrics.json";
 
 /// Everything that the report shows.
 #[derive(Debug, Default)]
 pub(crate) struct Results {
-    /// Facts about the run, label and value, in the order in which they are shown.
+    /// Facts about the evaluation, label and value, in the order in which they are shown.
     pub(crate) facts: Vec<(&'static str, String)>,
-    /// World, if the evaluation names it.
+    /// World, if there is an evaluation.
     pub(crate) world: Option<String>,
-    /// Number of seeds, if the evaluation says it.
-    pub(crate) seeds: Option<usize>,
+    /// Number of seeds, if there is an evaluation.
+    pub(crate) seeds: Option<u64>,
+    /// What the evaluation warned of.
+    pub(crate) warnings: Vec<String>,
     /// Policies from the best mean objective to the worst.
     pub(crate) policies: Vec<Policy>,
     /// Paired differences: (a, b, metric) to a less b.
     paired: BTreeMap<(String, String, String), Estimate>,
-    /// Share of the distance between the best heuristic and the oracle, by policy.
+    /// Share of the distance to the oracle, by policy.
     pub(crate) gap_closed: BTreeMap<String, GapClosed>,
     /// Objective by policy and seed.
     runs: BTreeMap<String, BTreeMap<u64, f64>>,
     /// One run by policy.
-    pub(crate) timelines: BTreeMap<String, Timeline>,
+    pub(crate) timelines: BTreeMap<String, Vec<Snapshot>>,
     /// Training curves, if there are any.
     pub(crate) training: Training,
     /// The files that were looked for, and what was found.
@@ -50,17 +57,6 @@ pub(crate) struct InputFile {
     pub(crate) content: &'static str,
     /// A count of what was found; `None` if the file is absent.
     pub(crate) found: Option<String>,
-}
-
-/// What kind of policy a name stands for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Role {
-    /// A learned policy, in process or behind a service.
-    Model,
-    /// A search that may take its time.
-    Oracle,
-    /// Anything else.
-    Heuristic,
 }
 
 /// One policy and its figures.
@@ -80,76 +76,12 @@ impl Policy {
     }
 }
 
-/// How much of the distance to the oracle a policy closes.
-#[derive(Debug)]
-pub(crate) struct GapClosed {
-    pub(crate) best_heuristic: Option<String>,
-    /// 1 is the oracle, 0 the best heuristic.
-    pub(crate) ratio: Estimate,
-}
-
-/// One run, a value per interval in each series; a column that is absent is an empty series.
-#[derive(Debug, Default)]
-pub(crate) struct Timeline {
-    pub(crate) time_s: Vec<f64>,
-    pub(crate) arrived: Vec<f64>,
-    pub(crate) hosts_on: Vec<f64>,
-    pub(crate) hosts_booting: Vec<f64>,
-    pub(crate) utilization: Vec<f64>,
-    pub(crate) queued: Vec<f64>,
-    pub(crate) active_requests: Vec<f64>,
-    pub(crate) power_w: Vec<f64>,
-    pub(crate) energy_wh: Vec<f64>,
-}
-
 /// Training curves: a value per epoch in each series.
 #[derive(Debug, Default)]
 pub(crate) struct Training {
     pub(crate) epoch: Vec<f64>,
     pub(crate) series: BTreeMap<String, Vec<f64>>,
     pub(crate) best_epoch: Option<f64>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct EvaluationFile {
-    world: Option<String>,
-    world_hash: Option<String>,
-    split: Option<String>,
-    seeds: Value,
-    first_seed: Value,
-    intervals: Value,
-    policies: BTreeMap<String, BTreeMap<String, Option<EstimateEntry>>>,
-    paired: Vec<PairedEntry>,
-    gap_closed: Option<BTreeMap<String, Option<GapEntry>>>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct EstimateEntry {
-    mean: Option<f64>,
-    ci95_low: Option<f64>,
-    ci95_high: Option<f64>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct PairedEntry {
-    a: String,
-    b: String,
-    metric: String,
-    mean_difference: Option<f64>,
-    ci95_low: Option<f64>,
-    ci95_high: Option<f64>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct GapEntry {
-    best_heuristic: Option<String>,
-    ratio: Option<f64>,
-    ci95_low: Option<f64>,
-    ci95_high: Option<f64>,
 }
 
 impl Results {
@@ -159,26 +91,25 @@ impl Results {
     ///
     /// [`ReportError`] if there is nothing to report, or a file that exists cannot be read.
     pub(crate) fn read(folder: &Path) -> Result<Self, ReportError> {
-        if !folder.is_dir() {
-            return Err(ReportError::NoFolder {
-                folder: folder.to_path_buf(),
-            });
-        }
+        fs::read_dir(folder).map_err(|source| ReportError::NoFolder {
+            folder: folder.to_path_buf(),
+            source,
+        })?;
         let nested = folder.join("evaluation");
-        let evaluation = if folder.join(EVALUATION).exists() || !nested.is_dir() {
+        let evaluation = if folder.join(EVALUATION_FILE).exists() || !nested.is_dir() {
             folder.to_path_buf()
         } else {
             nested
         };
         let mut results = Self::default();
-        results.read_evaluation(&evaluation.join(EVALUATION))?;
-        results.read_runs(&evaluation.join(RUNS))?;
-        results.read_timelines(&evaluation.join(TIMELINE))?;
+        results.read_evaluation(&evaluation.join(EVALUATION_FILE))?;
+        results.read_runs(&evaluation.join(RUNS_FILE))?;
+        results.read_timelines(&evaluation.join(TIMELINE_FILE))?;
         let metrics = [
-            evaluation.join("model").join(METRICS),
-            evaluation.join(METRICS),
-            folder.join("model").join(METRICS),
-            folder.join(METRICS),
+            evaluation.join("model").join(METRICS_FILE),
+            evaluation.join(METRICS_FILE),
+            folder.join("model").join(METRICS_FILE),
+            folder.join(METRICS_FILE),
         ];
         let metrics = metrics.iter().find(|path| path.exists());
         results.read_training(metrics.map(PathBuf::as_path))?;
@@ -192,10 +123,16 @@ impl Results {
 
     /// The learned policy with the best objective, or else the best policy that is no oracle.
     pub(crate) fn reference(&self) -> Option<&Policy> {
-        let first_of = |role| self.policies.iter().find(|policy| policy.role == role);
-        first_of(Role::Model)
-            .or_else(|| first_of(Role::Heuristic))
-            .or_else(|| self.policies.first())
+        let models = self
+            .policies
+            .iter()
+            .find(|policy| policy.role == Role::Model);
+        let others = || {
+            self.policies
+                .iter()
+                .find(|policy| policy.role != Role::Oracle)
+        };
+        models.or_else(others).or_else(|| self.policies.first())
     }
 
     /// `policy` less `reference`, in the unit in which the metric is shown.
@@ -222,50 +159,41 @@ impl Results {
     }
 
     fn read_evaluation(&mut self, path: &Path) -> Result<(), ReportError> {
-        let file: Option<EvaluationFile> = read_json(path)?;
-        let found = file.map(|file| self.take_evaluation(file));
-        self.note(EVALUATION, "summary with intervals", found);
+        let found = read_json(path)?.map(|evaluation| self.take_evaluation(evaluation));
+        self.note(EVALUATION_FILE, "summary with intervals", found);
         Ok(())
     }
 
-    fn take_evaluation(&mut self, file: EvaluationFile) -> String {
-        let facts = [
-            ("World", file.world.clone()),
-            ("World hash", file.world_hash),
-            ("Split", file.split),
-            ("Seeds", plain(&file.seeds)),
-            ("First seed", plain(&file.first_seed)),
-            ("Intervals per run", plain(&file.intervals)),
+    fn take_evaluation(&mut self, evaluation: Evaluation) -> String {
+        let split = serde_json::to_value(evaluation.split);
+        let split = split
+            .ok()
+            .and_then(|split| split.as_str().map(str::to_owned));
+        self.facts = vec![
+            ("World", evaluation.world.clone()),
+            ("World hash", evaluation.world_hash),
+            ("Episodes drawn from", split.unwrap_or_default()),
+            ("Seeds", evaluation.seeds.to_string()),
+            ("First seed", evaluation.first_seed.to_string()),
+            ("Intervals per episode", evaluation.intervals.to_string()),
         ];
-        self.facts = facts
-            .into_iter()
-            .filter_map(|(label, value)| Some((label, value?)))
-            .collect();
-        self.world = file.world;
-        self.seeds = count(&file.seeds);
-        let gaps = file.gap_closed.unwrap_or_default();
-        self.policies = policies(file.policies, &gaps.keys().cloned().collect());
-        self.gap_closed = gaps
-            .into_iter()
-            .filter_map(|(name, gap)| {
-                let gap = gap?;
-                let ratio = estimate(gap.ratio, gap.ci95_low, gap.ci95_high)?;
-                let best_heuristic = gap.best_heuristic;
-                Some((
-                    name,
-                    GapClosed {
-                        best_heuristic,
-                        ratio,
-                    },
-                ))
-            })
-            .collect();
-        self.paired = file
+        self.facts.retain(|(_, value)| !value.is_empty());
+        self.world = Some(evaluation.world);
+        self.seeds = Some(evaluation.seeds);
+        self.warnings = evaluation
+            .spread
+            .map_or(Vec::new(), |spread| spread.warnings);
+        self.policies = evaluation.policies.into_iter().map(policy).collect();
+        // The sort is stable: policies of equal objective stay in the order of their names.
+        self.policies
+            .sort_by(|a, b| objective(b).total_cmp(&objective(a)));
+        self.gap_closed = evaluation.gap_closed;
+        self.paired = evaluation
             .paired
             .into_iter()
-            .filter_map(|pair| {
-                let difference = estimate(pair.mean_difference, pair.ci95_low, pair.ci95_high)?;
-                Some(((pair.a, pair.b, pair.metric), difference))
+            .map(|pair| {
+                let difference = Estimate::new(pair.mean_difference, pair.ci95_low, pair.ci95_high);
+                ((pair.a, pair.b, pair.metric), difference)
             })
             .collect();
         let (policies, pairs) = (self.policies.len(), self.paired.len());
@@ -273,35 +201,25 @@ impl Results {
     }
 
     fn read_runs(&mut self, path: &Path) -> Result<(), ReportError> {
-        let Some(frame) = read_frame(path)? else {
-            self.note(RUNS, "one row per policy and seed", None);
-            return Ok(());
-        };
-        let policies = frame.text("policy")?;
-        let seeds = match frame.u64("seed") {
-            Ok(seeds) => seeds,
-            // Seeds are only compared with each other: the bits of a number will do.
-            Err(_) => bits(&numbers(&frame, "seed")?),
-        };
-        let objectives = numbers(&frame, OBJECTIVE)?;
-        for ((policy, seed), objective) in policies.into_iter().zip(seeds).zip(objectives) {
-            self.runs.entry(policy).or_default().insert(seed, objective);
+        let rows: Option<Vec<RunRow>> = if_present(read_parquet(path))?;
+        let found = rows.as_ref().map(|rows| format!("{} rows", rows.len()));
+        for row in rows.into_iter().flatten() {
+            let by_seed = self.runs.entry(row.policy).or_default();
+            by_seed.insert(row.seed, row.qos.objective);
         }
-        let found = format!("{} rows", frame.height());
-        self.note(RUNS, "one row per policy and seed", Some(found));
+        self.note(RUNS_FILE, "one row per policy and seed", found);
         Ok(())
     }
 
     fn read_timelines(&mut self, path: &Path) -> Result<(), ReportError> {
-        const CONTENT: &str = "one row per policy and interval of the first seed";
-        let Some(frame) = read_frame(path)? else {
-            self.note(TIMELINE, CONTENT, None);
-            return Ok(());
-        };
-        self.timelines = timelines(&frame)?;
-        let (rows, policies) = (frame.height(), self.timelines.len());
-        let found = format!("{rows} rows, {policies} policies");
-        self.note(TIMELINE, CONTENT, Some(found));
+        let rows: Option<Vec<TimelineRow>> = if_present(read_parquet(path))?;
+        let found = rows.as_ref().map(|rows| format!("{} rows", rows.len()));
+        for row in rows.into_iter().flatten() {
+            let run = self.timelines.entry(row.policy).or_default();
+            run.push(row.snapshot);
+        }
+        let content = "one row per policy and interval of the first seed";
+        self.note(TIMELINE_FILE, content, found);
         Ok(())
     }
 
@@ -328,107 +246,31 @@ impl Results {
     }
 }
 
-const EVALUATION: &str = "evaluation.json";
-const RUNS: &str = "runs.parquet";
-const TIMELINE: &str = "timeline.parquet";
-const METRICS: &str = "metrics.json";
-
-fn policies(
-    entries: BTreeMap<String, BTreeMap<String, Option<EstimateEntry>>>,
-    with_gap: &BTreeSet<String>,
-) -> Vec<Policy> {
-    let is_remote_or_file = |name: &str| {
-        ["model:", "http://", "https://"]
-            .iter()
-            .any(|prefix| name.starts_with(prefix))
-    };
-    let named = entries.keys().any(|name| is_remote_or_file(name));
-    let role = |name: &str| {
-        if is_remote_or_file(name) || (!named && with_gap.contains(name)) {
-            Role::Model
-        } else if name.contains("oracle") || name.contains("clairvoyant") {
-            Role::Oracle
-        } else {
-            Role::Heuristic
-        }
-    };
-    let mut policies: Vec<Policy> = entries
+fn policy(
+    (name, metrics): (
+        String,
+        BTreeMap<String, Option<crate::statistics::Estimate>>,
+    ),
+) -> Policy {
+    let estimates = metrics
         .into_iter()
-        .map(|(name, metrics)| Policy {
-            role: role(&name),
-            name,
-            estimates: metrics
-                .into_iter()
-                .filter_map(|(key, entry)| {
-                    let entry = entry?;
-                    let value = estimate(entry.mean, entry.ci95_low, entry.ci95_high)?;
-                    Some((key, value))
-                })
-                .collect(),
+        .filter_map(|(key, estimate)| {
+            let estimate = estimate?;
+            let shown = Estimate::new(estimate.mean, estimate.ci95_low, estimate.ci95_high);
+            Some((key, shown))
         })
         .collect();
-    let objective = |policy: &Policy| {
-        let estimate = policy.estimates.get(OBJECTIVE);
-        estimate.map_or(f64::NEG_INFINITY, |estimate| estimate.mean)
-    };
-    // The sort is stable: policies of equal objective stay in the order of their names.
-    policies.sort_by(|a, b| {
-        objective(b)
-            .partial_cmp(&objective(a))
-            .unwrap_or(Ordering::Equal)
-    });
-    policies
-}
-
-fn estimate(mean: Option<f64>, low: Option<f64>, high: Option<f64>) -> Option<Estimate> {
-    let finite = |value: Option<f64>| value.filter(|value| value.is_finite());
-    Some(Estimate {
-        mean: finite(mean)?,
-        interval: finite(low).zip(finite(high)),
-    })
-}
-
-fn timelines(frame: &Frame) -> Result<BTreeMap<String, Timeline>, ReportError> {
-    let policies = frame.text("policy")?;
-    let time_s = numbers(frame, "time_s")?;
-    let column = |name: &str| match numbers(frame, name) {
-        Err(ParquetError::Column { found, .. }) if found == "none" => Ok(Vec::new()),
-        other => other,
-    };
-    let columns = [
-        column("arrived")?,
-        column("hosts_on")?,
-        column("hosts_booting")?,
-        column("utilization")?,
-        column("queued")?,
-        column("active_requests")?,
-        column("power_w")?,
-        column("energy_wh")?,
-    ];
-    let mut timelines: BTreeMap<String, Timeline> = BTreeMap::new();
-    for (row, (policy, time)) in policies.into_iter().zip(time_s).enumerate() {
-        let timeline = timelines.entry(policy).or_default();
-        timeline.time_s.push(time);
-        for (series, column) in timeline.series_mut().into_iter().zip(&columns) {
-            series.extend(column.get(row));
-        }
+    Policy {
+        role: role(&name),
+        name,
+        estimates,
     }
-    Ok(timelines)
 }
 
-impl Timeline {
-    fn series_mut(&mut self) -> [&mut Vec<f64>; 8] {
-        [
-            &mut self.arrived,
-            &mut self.hosts_on,
-            &mut self.hosts_booting,
-            &mut self.utilization,
-            &mut self.queued,
-            &mut self.active_requests,
-            &mut self.power_w,
-            &mut self.energy_wh,
-        ]
-    }
+/// The mean objective; below every other if there is none.
+fn objective(policy: &Policy) -> f64 {
+    let estimate = policy.estimates.get(OBJECTIVE);
+    estimate.map_or(f64::NEG_INFINITY, |estimate| estimate.mean)
 }
 
 fn training(file: &Value) -> Training {
@@ -478,71 +320,31 @@ fn flatten(prefix: &str, object: &Map<String, Value>, flat: &mut BTreeMap<String
     }
 }
 
-fn read_bytes(path: &Path) -> Result<Option<Vec<u8>>, ReportError> {
-    match fs::read(path) {
-        Ok(bytes) => Ok(Some(bytes)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(ReportError::Io {
-            path: path.to_path_buf(),
-            source,
-        }),
+/// What was read, or `None` if the file is absent.
+fn if_present<T>(read: Result<T, ParquetError>) -> Result<Option<T>, ReportError> {
+    match read {
+        Ok(rows) => Ok(Some(rows)),
+        Err(ParquetError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+            Ok(None)
+        }
+        Err(error) => Err(ReportError::Parquet(error)),
     }
 }
 
 fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, ReportError> {
-    let Some(bytes) = read_bytes(path)? else {
-        return Ok(None);
+    let bytes = match fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => {
+            return Err(ReportError::Io {
+                path: path.to_path_buf(),
+                source,
+            });
+        }
     };
     let parsed = serde_json::from_slice(&bytes);
     parsed.map(Some).map_err(|source| ReportError::Json {
         path: path.to_path_buf(),
         source,
     })
-}
-
-fn read_frame(path: &Path) -> Result<Option<Frame>, ReportError> {
-    let Some(bytes) = read_bytes(path)? else {
-        return Ok(None);
-    };
-    Ok(Some(Frame::decode(path, bytes)?))
-}
-
-/// A column of numbers of whichever width; NaN where a value is absent.
-fn numbers(frame: &Frame, column: &str) -> Result<Vec<f64>, ParquetError> {
-    if let Ok(values) = frame.optional_u32(column) {
-        return Ok(or_nan(values.into_iter().map(|value| value.map(f64::from))));
-    }
-    if let Ok(values) = frame.u64(column) {
-        return Ok(values.into_iter().map(|value| value as f64).collect());
-    }
-    if let Ok(values) = frame.f32(column) {
-        return Ok(values.into_iter().map(f64::from).collect());
-    }
-    Ok(or_nan(frame.optional_f64(column)?.into_iter()))
-}
-
-fn bits(values: &[f64]) -> Vec<u64> {
-    values.iter().map(|value| value.to_bits()).collect()
-}
-
-fn or_nan(values: impl Iterator<Item = Option<f64>>) -> Vec<f64> {
-    values.map(|value| value.unwrap_or(f64::NAN)).collect()
-}
-
-/// A number or a text as it stands in the file.
-fn plain(value: &Value) -> Option<String> {
-    match value {
-        Value::Number(number) => Some(number.to_string()),
-        Value::String(text) => Some(text.clone()),
-        Value::Array(items) => Some(items.len().to_string()),
-        _ => None,
-    }
-}
-
-/// How many seeds: their number, or the length of their list.
-fn count(value: &Value) -> Option<usize> {
-    match value {
-        Value::Array(items) => Some(items.len()),
-        other => other.as_u64().and_then(|count| usize::try_from(count).ok()),
-    }
 }

@@ -82,7 +82,13 @@ pub(crate) const GROUPS: &[Group] = &[
         metrics: &[
             metric(OBJECTIVE, "Objective", "", 1.0, Better::Higher),
             metric(REGRET, "Regret", "", 1.0, Better::Lower),
-            metric(DECISION_TIME, "Decision time, median", "µs", 1.0, Better::Lower),
+            metric(
+                DECISION_TIME,
+                "Decision time, median",
+                "µs",
+                1.0,
+                Better::Lower,
+            ),
             metric(
                 "decision_time_p99_us",
                 "Decision time, 99th percentile",
@@ -109,8 +115,20 @@ pub(crate) const GROUPS: &[Group] = &[
     Group {
         title: "Response time",
         metrics: &[
-            metric("response_mean_s", "Response time, mean", "s", 1.0, Better::Lower),
-            metric("response_p50_s", "Response time, median", "s", 1.0, Better::Lower),
+            metric(
+                "response_mean_s",
+                "Response time, mean",
+                "s",
+                1.0,
+                Better::Lower,
+            ),
+            metric(
+                "response_p50_s",
+                "Response time, median",
+                "s",
+                1.0,
+                Better::Lower,
+            ),
             metric(
                 "response_p95_s",
                 "Response time, 95th percentile",
@@ -137,8 +155,20 @@ pub(crate) const GROUPS: &[Group] = &[
                 100.0,
                 Better::Lower,
             ),
-            metric("accuracy_mean", "Accuracy, mean", "%", 100.0, Better::Higher),
-            metric("waiting_mean_s", "Waiting time, mean", "s", 1.0, Better::Lower),
+            metric(
+                "accuracy_mean",
+                "Accuracy, mean",
+                "%",
+                100.0,
+                Better::Higher,
+            ),
+            metric(
+                "waiting_mean_s",
+                "Waiting time, mean",
+                "s",
+                1.0,
+                Better::Lower,
+            ),
             metric("jain_fairness", "Fairness (Jain)", "", 1.0, Better::Higher),
         ],
     },
@@ -163,6 +193,14 @@ pub(crate) struct Estimate {
 }
 
 impl Estimate {
+    /// A mean, and its interval if both ends are known.
+    pub(crate) fn new(mean: f64, low: Option<f64>, high: Option<f64>) -> Self {
+        Self {
+            mean,
+            interval: low.zip(high),
+        }
+    }
+
     /// The estimate in another unit.
     pub(crate) fn scaled(self, factor: f64) -> Self {
         let interval = self
@@ -193,9 +231,8 @@ impl Estimate {
     /// The interval as text.
     pub(crate) fn interval_text(self) -> Option<String> {
         let decimals = self.decimals();
-        self.interval.map(|(low, high)| {
-            format!("{} to {}", number(low, decimals), number(high, decimals))
-        })
+        self.interval
+            .map(|(low, high)| format!("{} to {}", number(low, decimals), number(high, decimals)))
     }
 
     /// The mean, and the interval in parentheses.

@@ -99,11 +99,6 @@ impl Scale {
     pub(crate) fn ticks(&self) -> &[Tick] {
         &self.ticks
     }
-
-    /// The ends of the range, in pixels.
-    pub(crate) fn range(&self) -> (f64, f64) {
-        self.range
-    }
 }
 
 /// The smallest and the largest of the finite values.

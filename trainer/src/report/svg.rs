@@ -58,7 +58,7 @@ impl Svg {
         ));
     }
 
-    /// A mark centered on a position: `circle`, `square` or `diamond`, with a tooltip.
+    /// A mark centered on a position, with a tooltip.
     pub(crate) fn mark(&mut self, class: &str, shape: Shape, at: (f64, f64), tooltip: &str) {
         let (x, y) = at;
         let outline = match shape {
@@ -68,6 +68,7 @@ impl Svg {
                 px(y)
             ),
             Shape::Square => format!("M{} {}h8v8h-8Z", px(x - 4.0), px(y - 4.0)),
+            Shape::Triangle => format!("M{} {}l5.2 9h-10.4Z", px(x), px(y - 5.4)),
             Shape::Diamond => format!("M{} {}l5.6 5.6l-5.6 5.6l-5.6 -5.6Z", px(x), px(y - 5.6)),
         };
         let tooltip = escape(tooltip);
@@ -91,14 +92,13 @@ impl Svg {
             .copied()
             .filter(|(x, y)| x.is_finite() && y.is_finite())
             .collect();
-        let (Some(first), Some(last)) = (points.first(), points.last()) else {
+        let Some(first) = points.first() else {
             return;
         };
-        let ends = (px(last.0), px(first.0), px(base));
+        let (left, base) = (px(first.0), px(base));
         let path = path_through(points.iter().copied());
         self.push(format_args!(
-            r#"<path class="{class}" d="{path}V{2}H{1}Z"/>"#,
-            ends.0, ends.1, ends.2
+            r#"<path class="{class}" d="{path}V{base}H{left}Z"/>"#
         ));
     }
 
@@ -157,6 +157,7 @@ impl Svg {
 pub(crate) enum Shape {
     Circle,
     Square,
+    Triangle,
     Diamond,
 }
 
@@ -272,7 +273,10 @@ mod tests {
         let name = "model:runs/quickstart/models/azure-llm-with-a-long-name";
         let shown = fit(name, 100.0);
         assert!(text_width(&shown) <= 100.0, "{shown}");
-        assert!(shown.starts_with("model:") && shown.ends_with("name"), "{shown}");
+        assert!(
+            shown.starts_with("model:") && shown.ends_with("name"),
+            "{shown}"
+        );
         assert_eq!(fit("oracle", 100.0), "oracle");
         assert_eq!(fit("oracle", 0.0), "…");
     }

@@ -5,7 +5,7 @@ use super::super::input::{Policy, Results};
 use super::super::metric::{Estimate, Metric, OBJECTIVE, Verdict, find};
 use super::super::scale::{Scale, extent};
 use super::super::svg::{Anchor, Svg, text_width};
-use super::Screen;
+use super::{Screen, class, shape};
 
 const ROW: f64 = 20.0;
 
@@ -35,7 +35,10 @@ pub(crate) fn qos(results: &Results, metric: &Metric) -> Option<String> {
         Scale::linear(domain, plot.across(), 4.0)
     };
     let mut svg = Svg::new(400.0, plot.bottom + 42.0);
-    if let Some(reference) = results.reference().and_then(|policy| policy.shown(metric.key)) {
+    if let Some(reference) = results
+        .reference()
+        .and_then(|policy| policy.shown(metric.key))
+    {
         let (low, high) = reference.ends();
         let (from, to) = (scale.clamped(low), scale.clamped(high));
         svg.rect(
@@ -48,13 +51,19 @@ pub(crate) fn qos(results: &Results, metric: &Metric) -> Option<String> {
     plot.draw_x_axis(&mut svg, &scale, &format!("{}{note}", metric.heading()));
     for (index, (policy, estimate)) in rows.iter().enumerate() {
         let y = plot.top + ROW * (index as f64 + 0.6);
-        svg.label("name", Anchor::End, (left - 8.0, y + 4.0), &policy.name, left - 12.0);
+        svg.label(
+            "name",
+            Anchor::End,
+            (left - 8.0, y + 4.0),
+            &policy.name,
+            left - 12.0,
+        );
         let tooltip = format!("{}: {} {}", policy.name, estimate.text(), metric.unit);
-        whisker(&mut svg, &scale, y, *estimate, policy.role.class());
-        let class = format!("mark {}", policy.role.class());
+        whisker(&mut svg, &scale, y, *estimate, class(policy.role));
+        let mark = format!("mark {}", class(policy.role));
         svg.mark(
-            &class,
-            policy.role.shape(),
+            &mark,
+            shape(policy.role),
             (scale.clamped(estimate.mean), y),
             tooltip.trim_end(),
         );
@@ -63,7 +72,10 @@ pub(crate) fn qos(results: &Results, metric: &Metric) -> Option<String> {
     let description = format!(
         "Mean and 95 % interval per policy, {}: {}.",
         metric.direction(),
-        spoken(rows.iter().map(|(policy, estimate)| (policy.name.as_str(), *estimate)))
+        spoken(
+            rows.iter()
+                .map(|(policy, estimate)| (policy.name.as_str(), *estimate))
+        )
     );
     let id = format!("qos-{}", metric.key);
     Some(svg.finish(&id, Screen::Any.class(), &title, &description))
@@ -71,7 +83,12 @@ pub(crate) fn qos(results: &Results, metric: &Metric) -> Option<String> {
 
 /// The objective of every other policy less that of `reference`; `None` without a paired
 /// difference.
-pub(crate) fn forest(results: &Results, reference: &Policy, id: &str, screen: Screen) -> Option<String> {
+pub(crate) fn forest(
+    results: &Results,
+    reference: &Policy,
+    id: &str,
+    screen: Screen,
+) -> Option<String> {
     let metric = find(OBJECTIVE)?;
     let rows: Vec<(&Policy, Estimate)> = results
         .policies
@@ -101,23 +118,38 @@ pub(crate) fn forest(results: &Results, reference: &Policy, id: &str, screen: Sc
     };
     let scale = Scale::linear(domain, plot.across(), if wide { 6.0 } else { 4.0 });
     let mut svg = Svg::new(width, plot.bottom + 42.0);
-    plot.draw_x_axis(&mut svg, &scale, "Difference in objective, policy less reference");
+    plot.draw_x_axis(
+        &mut svg,
+        &scale,
+        "Difference in objective, policy less reference",
+    );
     let zero = scale.clamped(0.0);
     svg.line("zero", (zero, plot.top), (zero, plot.bottom));
     let columns = (width - 78.0, width - 8.0);
     if wide {
-        svg.text("title", Anchor::End, (columns.0, 14.0), "Difference (95 % interval)");
+        svg.text(
+            "title",
+            Anchor::End,
+            (columns.0, 14.0),
+            "Difference (95 % interval)",
+        );
         svg.text("title", Anchor::End, (columns.1, 14.0), "Seeds won");
     }
     for (index, (policy, difference)) in rows.iter().enumerate() {
         let y = plot.top + ROW * (index as f64 + 0.6);
-        svg.label("name", Anchor::End, (left - 8.0, y + 4.0), &policy.name, left - 12.0);
+        svg.label(
+            "name",
+            Anchor::End,
+            (left - 8.0, y + 4.0),
+            &policy.name,
+            left - 12.0,
+        );
         let verdict = Verdict::of(*difference, metric.better).unwrap_or(Verdict::Undecided);
         whisker(&mut svg, &scale, y, *difference, verdict.word());
-        let (class, word) = (format!("mark {}", verdict.word()), verdict.word());
+        let (mark, word) = (format!("mark {}", verdict.word()), verdict.word());
         let tooltip = format!("{}: {}, {word}", policy.name, difference.text());
         let at = (scale.clamped(difference.mean), y);
-        svg.mark(&class, policy.role.shape(), at, &tooltip);
+        svg.mark(&mark, shape(policy.role), at, &tooltip);
         if wide {
             let text = format!("{} {}", verdict.sign(), difference.text());
             svg.text("value", Anchor::End, (columns.0, y + 4.0), &text);
@@ -127,7 +159,9 @@ pub(crate) fn forest(results: &Results, reference: &Policy, id: &str, screen: Sc
         }
     }
     let title = format!("Paired differences in objective to {}", reference.name);
-    let rows = rows.iter().map(|(policy, difference)| (policy.name.as_str(), *difference));
+    let rows = rows
+        .iter()
+        .map(|(policy, difference)| (policy.name.as_str(), *difference));
     let description = format!("Mean difference and 95 % interval: {}.", spoken(rows));
     Some(svg.finish(id, screen.class(), &title, &description))
 }

@@ -5,7 +5,7 @@ use super::super::input::{Policy, Results};
 use super::super::metric::{DECISION_TIME, Estimate, REGRET};
 use super::super::scale::{Scale, extent};
 use super::super::svg::{Anchor, Svg, fit, text_width};
-use super::Screen;
+use super::{Screen, class, shape};
 
 /// One policy in the figure.
 struct Point<'a> {
@@ -93,19 +93,24 @@ pub(crate) fn frontier(results: &Results, screen: Screen) -> Option<String> {
     for (point, (at_x, at_y)) in points.iter().zip(&marks) {
         let (low, high) = point.regret.ends();
         let role = point.policy.role;
-        let class = format!("whisker {}", role.class());
-        svg.line(&class, (*at_x, y.clamped(low)), (*at_x, y.clamped(high)));
-        let class = format!("mark {}", role.class());
-        svg.mark(&class, role.shape(), (*at_x, *at_y), &spoken(point));
+        let whisker = format!("whisker {}", class(role));
+        svg.line(&whisker, (*at_x, y.clamped(low)), (*at_x, y.clamped(high)));
+        let mark = format!("mark {}", class(role));
+        svg.mark(&mark, shape(role), (*at_x, *at_y), &spoken(point));
     }
     draw_labels(&mut svg, &plot, &points, &marks, screen);
     let rows: Vec<String> = points.iter().map(spoken).collect();
-    let (id, class) = match screen {
-        Screen::Narrow => ("frontier-narrow", Screen::Narrow.class()),
-        _ => ("frontier", screen.class()),
+    let id = match screen {
+        Screen::Narrow => "frontier-narrow",
+        Screen::Any | Screen::Wide => "frontier",
     };
     let description = format!("{}.", rows.join("; "));
-    Some(svg.finish(id, class, "Regret against decision time", &description))
+    Some(svg.finish(
+        id,
+        screen.class(),
+        "Regret against decision time",
+        &description,
+    ))
 }
 
 fn points(results: &Results) -> Vec<Point<'_>> {

@@ -3,16 +3,16 @@
 //! A long run is drawn as the means of equal groups of intervals.
 
 use super::super::axis::Plot;
-use super::super::input::Timeline;
 use super::super::scale::{Scale, extent};
 use super::super::svg::{Anchor, Svg, text_width};
 use super::Screen;
+use twin::qos::Snapshot;
 
 /// One curve of a panel.
 struct Series {
     label: &'static str,
     class: &'static str,
-    values: fn(&Timeline) -> Vec<f64>,
+    values: fn(&[Snapshot]) -> Vec<f64>,
     /// Drawn as an area from zero rather than as a line.
     filled: bool,
 }
@@ -34,34 +34,48 @@ const PANELS: &[Panel] = &[
     Panel {
         title: "Hosts",
         series: &[
-            filled("on or booting", "line-2", hosts_powered),
-            filled("on", "line-1", |timeline| timeline.hosts_on.clone()),
+            filled("on or booting", "line-2", |run| {
+                each(run, |shot| {
+                    f64::from(shot.hosts_on) + f64::from(shot.hosts_booting)
+                })
+            }),
+            filled("on", "line-1", |run| {
+                each(run, |shot| f64::from(shot.hosts_on))
+            }),
         ],
         top: None,
     },
     Panel {
         title: "Utilization of the hosts that are on, %",
-        series: &[line("utilization", "line-1", |timeline| {
-            timeline.utilization.iter().map(|share| share * 100.0).collect()
+        series: &[line("utilization", "line-1", |run| {
+            each(run, |shot| shot.utilization * 100.0)
         })],
         top: Some(100.0),
     },
     Panel {
-        title: "Requests",
+        title: "Requests under way, and what waits in queues",
         series: &[
-            line("active", "line-1", |timeline| timeline.active_requests.clone()),
-            line("queued", "line-3", |timeline| timeline.queued.clone()),
+            line("active", "line-1", |run| {
+                each(run, |shot| f64::from(shot.active_requests))
+            }),
+            line("queued", "line-3", |run| {
+                each(run, |shot| f64::from(shot.queued))
+            }),
         ],
         top: None,
     },
     Panel {
         title: "Power, W",
-        series: &[line("power", "line-1", |timeline| timeline.power_w.clone())],
+        series: &[line("power", "line-1", |run| {
+            each(run, |shot| shot.power_w)
+        })],
         top: None,
     },
     Panel {
         title: "Energy since the start, Wh",
-        series: &[line("energy", "line-1", energy_so_far)],
+        series: &[line("energy", "line-1", |run| {
+            each(run, |shot| shot.energy_wh)
+        })],
         top: None,
     },
 ];
@@ -69,7 +83,11 @@ const PANELS: &[Panel] = &[
 const PANEL_HEIGHT: f64 = 84.0;
 const PANEL_GAP: f64 = 40.0;
 
-const fn line(label: &'static str, class: &'static str, values: fn(&Timeline) -> Vec<f64>) -> Series {
+const fn line(
+    label: &'static str,
+    class: &'static str,
+    values: fn(&[Snapshot]) -> Vec<f64>,
+) -> Series {
     Series {
         label,
         class,
@@ -81,7 +99,7 @@ const fn line(label: &'static str, class: &'static str, values: fn(&Timeline) ->
 const fn filled(
     label: &'static str,
     class: &'static str,
-    values: fn(&Timeline) -> Vec<f64>,
+    values: fn(&[Snapshot]) -> Vec<f64>,
 ) -> Series {
     Series {
         label,
@@ -95,13 +113,13 @@ const fn filled(
 /// runs can be compared from one to the next.
 pub(crate) fn timeline(
     name: &str,
-    shown: &Timeline,
-    behind: Option<&Timeline>,
-    all: &[&Timeline],
+    shown: &[Snapshot],
+    behind: Option<&[Snapshot]>,
+    all: &[&[Snapshot]],
     id: &str,
     screen: Screen,
 ) -> Option<String> {
-    let time = extent(all.iter().flat_map(|run| run.time_s.iter().copied()))?;
+    let time = extent(all.iter().flat_map(|run| times(run)))?;
     let panels: Vec<(&Panel, f64)> = PANELS
         .iter()
         .filter_map(|panel| Some((panel, top_of(panel, all)?)))
@@ -128,12 +146,16 @@ pub(crate) fn timeline(
         plot.bottom = plot.top + PANEL_HEIGHT;
         let y = Scale::linear((0.0, *top), plot.upward(), 3.0);
         let last = index + 1 == panels.len();
-        let title = if last { format!("Time, {unit}") } else { String::new() };
+        let title = if last {
+            format!("Time, {unit}")
+        } else {
+            String::new()
+        };
         plot.draw_x_axis(&mut svg, &x, &title);
         plot.draw_y_axis(&mut svg, &y);
         draw_heading(&mut svg, &plot, panel);
-        let place = |run: &Timeline, values: &[f64]| {
-            binned(&run.time_s, values, bins)
+        let place = |run: &[Snapshot], values: &[f64]| {
+            binned(&times(run), values, bins)
                 .into_iter()
                 .map(|(time, value)| (x.at(time / seconds), y.at(value)))
                 .collect::<Vec<_>>()
@@ -162,7 +184,7 @@ pub(crate) fn intervals_per_point(length: usize) -> usize {
 }
 
 /// The top of a panel's scale; `None` if no run has values for it.
-fn top_of(panel: &Panel, all: &[&Timeline]) -> Option<f64> {
+fn top_of(panel: &Panel, all: &[&[Snapshot]]) -> Option<f64> {
     let values = all
         .iter()
         .flat_map(|run| panel.series.iter().flat_map(|series| (series.values)(run)));
@@ -199,7 +221,11 @@ fn time_unit(span_s: f64) -> (&'static str, f64) {
 fn binned(time_s: &[f64], values: &[f64], bins: usize) -> Vec<(f64, f64)> {
     let group = time_s.len().div_ceil(bins).max(1);
     let mean = |part: &[f64]| {
-        let known: Vec<f64> = part.iter().copied().filter(|value| !value.is_nan()).collect();
+        let known: Vec<f64> = part
+            .iter()
+            .copied()
+            .filter(|value| !value.is_nan())
+            .collect();
         known.iter().sum::<f64>() / known.len() as f64
     };
     time_s
@@ -209,59 +235,26 @@ fn binned(time_s: &[f64], values: &[f64], bins: usize) -> Vec<(f64, f64)> {
         .collect()
 }
 
-/// Seconds from each interval to the next; the last is as long as the one before.
-fn lengths_s(timeline: &Timeline) -> Vec<f64> {
-    let mut lengths: Vec<f64> = timeline
-        .time_s
+/// The value of one column at each moment.
+fn each(run: &[Snapshot], value: impl Fn(&Snapshot) -> f64) -> Vec<f64> {
+    run.iter().map(value).collect()
+}
+
+fn times(run: &[Snapshot]) -> Vec<f64> {
+    each(run, |shot| shot.time_s)
+}
+
+/// Arrivals per second in the interval that begins at each moment; unknown in the last one.
+fn arrival_rate(run: &[Snapshot]) -> Vec<f64> {
+    let mut rates: Vec<f64> = run
         .windows(2)
-        .map(|pair| pair[1] - pair[0])
-        .collect();
-    lengths.push(lengths.last().copied().unwrap_or(f64::NAN));
-    lengths
-}
-
-fn arrival_rate(timeline: &Timeline) -> Vec<f64> {
-    let lengths = lengths_s(timeline);
-    timeline
-        .arrived
-        .iter()
-        .zip(lengths)
-        .map(|(arrived, length)| if length > 0.0 { arrived / length } else { f64::NAN })
-        .collect()
-}
-
-fn hosts_powered(timeline: &Timeline) -> Vec<f64> {
-    timeline
-        .hosts_on
-        .iter()
-        .zip(&timeline.hosts_booting)
-        .map(|(on, booting)| on + booting)
-        .collect()
-}
-
-/// Energy up to the end of each interval, whether the file holds that or the energy of each
-/// interval: the integral of the power tells which.
-fn energy_so_far(timeline: &Timeline) -> Vec<f64> {
-    let energy = &timeline.energy_wh;
-    let total: f64 = energy.iter().filter(|value| value.is_finite()).sum();
-    let last = energy.last().copied().unwrap_or(f64::NAN);
-    let integral: f64 = timeline
-        .power_w
-        .iter()
-        .zip(lengths_s(timeline))
-        .map(|(power, length)| power * length / 3600.0)
-        .filter(|value| value.is_finite())
-        .sum();
-    if (last - integral).abs() <= (total - integral).abs() {
-        return energy.clone();
-    }
-    energy
-        .iter()
-        .scan(0.0, |sum, value| {
-            *sum += value;
-            Some(*sum)
+        .map(|pair| {
+            let arrived = pair[1].arrived.saturating_sub(pair[0].arrived);
+            arrived as f64 / (pair[1].time_s - pair[0].time_s)
         })
-        .collect()
+        .collect();
+    rates.resize(run.len(), f64::NAN);
+    rates
 }
 
 #[cfg(test)]
@@ -269,16 +262,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn energy_is_cumulated_unless_it_is_so_already() {
-        // 360 W over 10 s are 1 Wh.
-        let run = |energy_wh: Vec<f64>| Timeline {
-            time_s: vec![0.0, 10.0, 20.0],
-            power_w: vec![360.0; 3],
-            energy_wh,
-            ..Timeline::default()
-        };
-        assert_eq!(energy_so_far(&run(vec![1.0, 1.0, 1.0])), [1.0, 2.0, 3.0]);
-        assert_eq!(energy_so_far(&run(vec![1.0, 2.0, 3.0])), [1.0, 2.0, 3.0]);
+    fn arrivals_are_counted_from_one_moment_to_the_next() {
+        let run = [(0.0, 0), (10.0, 25), (20.0, 25)].map(|(time_s, arrived)| Snapshot {
+            time_s,
+            arrived,
+            ..Snapshot::default()
+        });
+        let rates = arrival_rate(&run);
+        // 25 requests in 10 s are 2.5 per second.
+        assert!((rates[0] - 2.5).abs() < 1e-12 && rates[1].abs() < 1e-12);
+        assert!(rates[2].is_nan());
     }
 
     #[test]

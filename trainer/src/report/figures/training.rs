@@ -38,7 +38,11 @@ fn drawing(
     quantity: &str,
     curves: &Curves<'_>,
 ) -> Option<String> {
-    let values = || curves.iter().flat_map(|(_, _, values)| values.iter().copied());
+    let values = || {
+        curves
+            .iter()
+            .flat_map(|(_, _, values)| values.iter().copied())
+    };
     let domain = extent(values())?;
     let epochs = extent(training.epoch.iter().copied())?;
     let plot = Plot {
@@ -75,7 +79,11 @@ fn drawing(
         svg.curve(&format!("line {class}"), points.iter().copied());
         // A single epoch is no line: it is shown as a dot.
         if let [only] = points.as_slice() {
-            svg.rect(&format!("key {class}"), (only.0 - 3.0, only.1 - 3.0), (6.0, 6.0));
+            svg.rect(
+                &format!("key {class}"),
+                (only.0 - 3.0, only.1 - 3.0),
+                (6.0, 6.0),
+            );
         }
         if !label.is_empty() {
             svg.text("tick", Anchor::End, (key_x, 16.0), label);
@@ -101,7 +109,9 @@ fn drawing(
 fn heading(quantity: &str, spread: bool) -> String {
     let words = quantity.replace('_', " ");
     let mut characters = words.chars();
-    let first = characters.next().map(|first| first.to_uppercase().to_string());
+    let first = characters
+        .next()
+        .map(|first| first.to_uppercase().to_string());
     let note = if spread { " (logarithmic)" } else { "" };
     format!("{}{}{note}", first.unwrap_or_default(), characters.as_str())
 }

@@ -1,0 +1,5 @@
+//! The commands of the trainer, as a user meets them.
+
+mod evaluate;
+mod import;
+mod report;
