@@ -1,0 +1,5 @@
+//! Integration tests of the twin.
+
+mod cli;
+mod policies;
+mod scenario;
