@@ -4,6 +4,8 @@ use std::io::ErrorKind;
 use std::process::ExitCode;
 
 use thiserror::Error;
+use twin::calibrate::CalibrateError;
+use twin::recording::RecordingError;
 use twin::world::WorldError;
 
 /// The command line asks for something that does not exist.
@@ -35,10 +37,35 @@ fn code(error: &anyhow::Error) -> u8 {
     if error.downcast_ref::<Usage>().is_some() {
         return 2;
     }
-    match error.downcast_ref::<WorldError>() {
-        Some(WorldError::NotFound { .. } | WorldError::Read { .. }) => 66,
-        Some(WorldError::Parse { .. } | WorldError::Invalid { .. }) => 64,
-        Some(WorldError::Arrivals { .. }) => 65,
-        None => 1,
+    if let Some(error) = error.downcast_ref::<WorldError>() {
+        return match error {
+            WorldError::NotFound { .. } | WorldError::Read { .. } => 66,
+            WorldError::Parse { .. } | WorldError::Invalid { .. } => 64,
+            WorldError::Arrivals { .. } => 65,
+        };
+    }
+    if let Some(error) = error.downcast_ref::<RecordingError>() {
+        return recording_code(error);
+    }
+    if let Some(error) = error.downcast_ref::<CalibrateError>() {
+        return match error {
+            CalibrateError::Recording(error) => recording_code(error),
+            CalibrateError::Interval(_) | CalibrateError::Window { .. } => 2,
+            CalibrateError::Tasks { .. } => 65,
+            CalibrateError::Inputs { .. }
+            | CalibrateError::NoInput { .. }
+            | CalibrateError::NotRecorded { .. } => 64,
+        };
+    }
+    let missing = error
+        .downcast_ref::<std::io::Error>()
+        .is_some_and(|e| e.kind() == ErrorKind::NotFound);
+    if missing { 66 } else { 1 }
+}
+
+fn recording_code(error: &RecordingError) -> u8 {
+    match error {
+        RecordingError::Read { .. } => 66,
+        RecordingError::Line { .. } | RecordingError::Empty { .. } => 65,
     }
 }

@@ -16,9 +16,9 @@ Exit codes:
   0   done
   1   unexpected failure
   2   wrong usage: unknown option, unknown policy
-  64  a world is not valid
-  65  data that a world refers to is not valid
-  66  a world or a file does not exist or cannot be read";
+  64  a world or another configuration is not valid
+  65  arrivals or a recording are not valid
+  66  a world, a file or its folder does not exist";
 
 /// The digital twin: prices joint decisions on a fleet of VMs before they are taken.
 #[derive(Debug, Parser)]
@@ -39,6 +39,9 @@ enum Command {
     /// Run a policy through an episode of a world and print its quality of service.
     #[command(after_help = EXIT_CODES)]
     Simulate(simulate::Args),
+    /// Fit the work of fragments to a recording of a real run.
+    #[command(after_help = EXIT_CODES)]
+    Calibrate(twin::calibrate::command::Args),
 }
 
 /// How results are printed.
@@ -58,6 +61,7 @@ pub(crate) fn run(cli: &Cli) -> anyhow::Result<()> {
         Command::Show(args) => show::run(args),
         Command::Policies(args) => list::policies(args),
         Command::Simulate(args) => simulate::run(args),
+        Command::Calibrate(args) => twin::calibrate::command::run(args),
     }
 }
 

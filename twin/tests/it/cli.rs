@@ -226,7 +226,7 @@ fn a_log_that_cannot_be_created_is_named() {
         "--events",
         "/nowhere/x.jsonl",
     ]);
-    assert_eq!(code, 1);
+    assert_eq!(code, 66);
     assert!(
         message.starts_with("error: /nowhere/x.jsonl: cannot create: "),
         "{message}"
@@ -234,8 +234,28 @@ fn a_log_that_cannot_be_created_is_named() {
 }
 
 #[test]
+fn calibrate_names_a_recording_that_is_missing_or_wrong() {
+    let (code, message) = refused(&["calibrate", "--recording", "/nowhere/a.csv,/nowhere/b.csv"]);
+    assert_eq!(code, 66);
+    assert!(
+        message.starts_with("error: /nowhere/a.csv: cannot read: "),
+        "{message}"
+    );
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    let path = folder.path().join("empty.csv");
+    std::fs::write(&path, "").expect("the folder can be written");
+    let path = path.display();
+    let (code, message) = refused(&["calibrate", "--recording", &format!("{path},{path}")]);
+    assert_eq!(code, 65, "{message}");
+}
+
+#[test]
 fn help_documents_the_exit_codes() {
-    for args in [&["--help"][..], &["simulate", "--help"]] {
+    for args in [
+        &["--help"][..],
+        &["simulate", "--help"],
+        &["calibrate", "--help"],
+    ] {
         let text = printed(args);
         assert!(
             text.contains("Exit codes:") && text.contains("\n  64  "),
