@@ -1,1 +1,183 @@
-fn main(){}
+//! From a body to a decision, and whole round trips over HTTP, at 16 and 100 hosts.
+//!
+//! `cargo bench -p infer` measures the policy `least-loaded`; with `INFER_MODEL=DIR` it measures
+//! the model in that folder as well.
+
+use std::hint::black_box;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use infer::decider::Decider;
+use infer::service::{Limits, Service};
+use infer::source::Source;
+use twin::decision::Decision;
+use twin::observation::Observation;
+use twin::policy::{Policy, PolicyError};
+use twin::simulate::{self, Options};
+use twin::wire::DecisionRequest;
+use twin::world::World;
+use twin::world::file::WorkloadFile;
+
+/// Hosts of the worlds that are measured.
+const HOSTS: [u32; 2] = [16, 100];
+/// Connections that ask at the same time.
+const CLIENTS: u64 = 4;
+
+/// The world `scinet-16` with `hosts` hosts, and as many times more requests.
+fn world(hosts: u32) -> Arc<World> {
+    let world = World::load("scinet-16").expect("the world is embedded");
+    let mut file = (*world.file).clone();
+    file.hosts[0].count = hosts / 2;
+    file.hosts[1].count = hosts - hosts / 2;
+    let minimum = hosts / 16;
+    file.workload = WorkloadFile::Batch {
+        mean: f64::from(minimum),
+        sd: 1.5,
+        minimum,
+    };
+    Arc::new(World::resolve(file, "benchmark", None).expect("the world is valid"))
+}
+
+/// Keeps the last observation with a request to deploy while another policy decides.
+struct Keeping {
+    policy: Box<dyn Policy>,
+    body: Vec<u8>,
+}
+
+impl Policy for Keeping {
+    fn name(&self) -> &str {
+        self.policy.name()
+    }
+
+    fn decide(
+        &mut self,
+        observation: &Observation<'_>,
+        decision: &mut Decision,
+    ) -> Result<(), PolicyError> {
+        if observation.waiting().next().is_some() {
+            let view = observation.view();
+            let request = DecisionRequest::from_view(observation.world(), &view);
+            self.body = serde_json::to_vec(&request).expect("a view serializes");
+        }
+        self.policy.decide(observation, decision)
+    }
+}
+
+/// A request from the middle of a run.
+fn body(world: &World) -> Vec<u8> {
+    let policy = twin::policy::by_name("least-loaded", world, 1).expect("the policy exists");
+    let mut keeping = Keeping {
+        policy,
+        body: Vec::new(),
+    };
+    let options = Options {
+        intervals: Some(30),
+        ..Options::new(1)
+    };
+    simulate::run(world, &mut keeping, &options).expect("the run ends");
+    keeping.body
+}
+
+fn sources() -> Vec<(&'static str, Source)> {
+    let mut sources = vec![("least-loaded", Source::named("least-loaded"))];
+    if let Some(folder) = std::env::var_os("INFER_MODEL") {
+        sources.push(("model", Source::Model(folder.into())));
+    }
+    sources
+}
+
+fn decide(c: &mut Criterion) {
+    let mut group = c.benchmark_group("decide");
+    group.throughput(Throughput::Elements(1));
+    for hosts in HOSTS {
+        let world = world(hosts);
+        let body = body(&world);
+        for (name, source) in sources() {
+            let mut decider = Decider::new(&world, &source, 1).expect("the policy loads");
+            let id = BenchmarkId::new(name, hosts);
+            group.bench_function(id, |b| {
+                b.iter(|| {
+                    let request = DecisionRequest::from_json(black_box(&body)).expect("reads");
+                    decider.answer(&request).expect("consistent").body.len()
+                });
+            });
+        }
+    }
+    group.finish();
+}
+
+/// Starts a service that lives as long as the process, and tells its address.
+fn serve(world: &Arc<World>, source: &Source) -> String {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let deciders: Vec<Decider> = (0..threads)
+        .map(|_| Decider::new(world, source, 1).expect("the policy loads"))
+        .collect();
+    let (tell, told) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(threads)
+            .enable_all()
+            .build()
+            .expect("threads start");
+        runtime.block_on(async {
+            let any = "127.0.0.1:0".parse().expect("an address");
+            let service = Service::bind(any, deciders, Limits::default())
+                .await
+                .expect("binds");
+            tell.send(service.address().expect("an address"))
+                .expect("somebody waits");
+            service.run(std::future::pending()).await.expect("serves");
+        });
+    });
+    format!(
+        "http://{}/v1/decisions",
+        told.recv().expect("the service starts")
+    )
+}
+
+/// Asks `count` times over one connection.
+fn ask(url: &str, body: &[u8], count: u64) {
+    let agent = ureq::Agent::new_with_config(ureq::Agent::config_builder().proxy(None).build());
+    for _ in 0..count {
+        let mut response = agent
+            .post(url)
+            .content_type("application/json")
+            .send(body)
+            .expect("an answer");
+        black_box(response.body_mut().read_to_vec().expect("a body"));
+    }
+}
+
+fn round_trips(clients: u64, url: &str, body: &[u8], count: u64) -> Duration {
+    let started = Instant::now();
+    std::thread::scope(|scope| {
+        for client in 0..clients {
+            let share = count / clients + u64::from(client < count % clients);
+            scope.spawn(move || ask(url, body, share));
+        }
+    });
+    started.elapsed()
+}
+
+fn http(c: &mut Criterion) {
+    let mut group = c.benchmark_group("http");
+    group.throughput(Throughput::Elements(1));
+    for hosts in HOSTS {
+        let world = world(hosts);
+        let body = body(&world);
+        for (name, source) in sources() {
+            let url = serve(&world, &source);
+            for clients in [1, CLIENTS] {
+                let id = BenchmarkId::new(format!("{name}/{clients} clients"), hosts);
+                group.bench_function(id, |b| {
+                    b.iter_custom(|count| round_trips(clients, &url, &body, count));
+                });
+            }
+        }
+    }
+    group.finish();
+}
+
+criterion_group!(benches, decide, http);
+criterion_main!(benches);

@@ -91,7 +91,12 @@ impl Decider {
     /// A decider for `world` with policies that exist already.
     #[must_use]
     pub fn with(world: &Arc<World>, primary: Loaded, fallback: Box<dyn Policy>) -> Self {
-        Self { world: Arc::clone(world), primary, fallback, decision: Decision::none() }
+        Self {
+            world: Arc::clone(world),
+            primary,
+            fallback,
+            decision: Decision::none(),
+        }
     }
 
     /// The world that it decides for.
@@ -121,7 +126,10 @@ impl Decider {
         let started = Instant::now();
         if view.epoch == Epoch::End {
             let problem = "nothing is to be decided at the end".into();
-            return Err(ViewError { field: "epoch".into(), problem });
+            return Err(ViewError {
+                field: "epoch".into(),
+                problem,
+            });
         }
         let state = State::from_view(&self.world, view)?;
         let observation = Observation::new(&self.world, &state, view.epoch);
@@ -140,7 +148,13 @@ impl Decider {
             }
         };
         let elapsed = started.elapsed();
-        Ok(Outcome { decision: &self.decision, policy, fallback, fallback_failure, elapsed })
+        Ok(Outcome {
+            decision: &self.decision,
+            policy,
+            fallback,
+            fallback_failure,
+            elapsed,
+        })
     }
 
     /// Answers `request` with the response as JSON.
@@ -194,6 +208,8 @@ fn attempt(
 ) -> Result<(), Rejection> {
     decision.clear();
     policy.decide(observation, decision)?;
-    checker::check(observation, decision)
-        .map_err(|source| Rejection::Infeasible { policy: policy.name().into(), source })
+    checker::check(observation, decision).map_err(|source| Rejection::Infeasible {
+        policy: policy.name().into(),
+        source,
+    })
 }

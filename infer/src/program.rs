@@ -87,7 +87,12 @@ struct Serve {
     #[command(flatten)]
     chosen: Chosen,
     /// Address and port to listen on; port 0 takes a free one
-    #[arg(long, env = "INFER_LISTEN", default_value = "127.0.0.1:8080", value_name = "ADDRESS")]
+    #[arg(
+        long,
+        env = "INFER_LISTEN",
+        default_value = "127.0.0.1:8080",
+        value_name = "ADDRESS"
+    )]
     listen: SocketAddr,
     /// Threads, each with a decider of its own [default: one a core]
     #[arg(long, env = "INFER_THREADS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
@@ -107,7 +112,10 @@ fn at_least_one(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(0) => Err("must be at least 1".into()),
         Ok(value) if value <= tokio::sync::Semaphore::MAX_PERMITS => Ok(value),
-        Ok(_) => Err(format!("must be at most {}", tokio::sync::Semaphore::MAX_PERMITS)),
+        Ok(_) => Err(format!(
+            "must be at most {}",
+            tokio::sync::Semaphore::MAX_PERMITS
+        )),
         Err(error) => Err(error.to_string()),
     }
 }
@@ -136,12 +144,17 @@ fn decide(args: &Decide) -> Result<()> {
     let body = read_state(io::stdin().lock())?;
     let request = DecisionRequest::from_json(&body)?;
     let answer = decider.answer(&request)?;
-    for reason in [&answer.fallback, &answer.fallback_failure].into_iter().flatten() {
+    for reason in [&answer.fallback, &answer.fallback_failure]
+        .into_iter()
+        .flatten()
+    {
         // A warning that cannot be written is no reason to keep the decision back.
         let _ = writeln!(io::stderr(), "warning: {reason}");
     }
     let mut out = io::stdout().lock();
-    out.write_all(&answer.body).and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush())
+    out.write_all(&answer.body)
+        .and_then(|()| out.write_all(b"\n"))
+        .and_then(|()| out.flush())
         .context("cannot write to standard output")
 }
 
@@ -149,10 +162,18 @@ fn decide(args: &Decide) -> Result<()> {
 fn read_state(input: impl Read) -> Result<Vec<u8>> {
     let mut body = Vec::new();
     let limit = MAX_BODY_BYTES as u64 + 1;
-    input.take(limit).read_to_end(&mut body).context("cannot read standard input")?;
+    input
+        .take(limit)
+        .read_to_end(&mut body)
+        .context("cannot read standard input")?;
     if body.len() > MAX_BODY_BYTES {
         let problem = format!("a state may have {MAX_BODY_BYTES} bytes");
-        return Err(WireError { kind: WireErrorKind::Schema, field: "body".into(), problem }.into());
+        return Err(WireError {
+            kind: WireErrorKind::Schema,
+            field: "body".into(),
+            problem,
+        }
+        .into());
     }
     Ok(body)
 }
@@ -168,7 +189,10 @@ fn serve(args: &Serve) -> Result<()> {
     let deciders = (0..threads)
         .map(|_| Decider::new(&world, &source, args.chosen.seed))
         .collect::<Result<Vec<_>, _>>()?;
-    let limits = Limits { in_flight: args.max_in_flight, body_bytes: args.max_body_bytes };
+    let limits = Limits {
+        in_flight: args.max_in_flight,
+        body_bytes: args.max_body_bytes,
+    };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(threads)
         .enable_all()
@@ -181,7 +205,8 @@ fn serve(args: &Serve) -> Result<()> {
         let shutdown = shutdown_signal()?;
         tracing::info!(%address, world = world.name, policy, threads, "listening");
         let mut out = io::stdout().lock();
-        writeln!(out, "listening on http://{address}").context("cannot write to standard output")?;
+        writeln!(out, "listening on http://{address}")
+            .context("cannot write to standard output")?;
         drop(out);
         service.run(shutdown).await?;
         Ok(())
@@ -220,7 +245,9 @@ fn shutdown_signal() -> Result<impl Future<Output = ()> + Send + 'static> {
 
 /// Writes `error` to standard error.
 fn tell(error: &Error, format: Format) {
-    let wire = error.chain().find_map(|cause| cause.downcast_ref::<WireError>());
+    let wire = error
+        .chain()
+        .find_map(|cause| cause.downcast_ref::<WireError>());
     let text = match (format, wire) {
         (Format::Json, Some(wire)) => {
             serde_json::to_string(&service::wire_problem(wire)).unwrap_or_default()
@@ -253,7 +280,10 @@ fn explain(error: &Error) -> String {
 /// The exit code for `error`, as [`Program`] documents.
 fn exit_code(error: &Error) -> u8 {
     for cause in error.chain() {
-        if cause.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::NotFound) {
+        if cause
+            .downcast_ref::<io::Error>()
+            .is_some_and(|e| e.kind() == io::ErrorKind::NotFound)
+        {
             return 66;
         }
     }

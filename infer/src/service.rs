@@ -63,7 +63,10 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { in_flight: MAX_IN_FLIGHT, body_bytes: MAX_BODY_BYTES }
+        Self {
+            in_flight: MAX_IN_FLIGHT,
+            body_bytes: MAX_BODY_BYTES,
+        }
     }
 }
 
@@ -132,11 +135,17 @@ impl Service {
             limits,
             health: health.to_string(),
             permits: Semaphore::new(limits.in_flight),
-            pool: Pool { free: Semaphore::new(deciders.len()), idle: Mutex::new(deciders) },
+            pool: Pool {
+                free: Semaphore::new(deciders.len()),
+                idle: Mutex::new(deciders),
+            },
             telemetry,
             draining: AtomicBool::new(false),
         };
-        Ok(Self { listener, app: Arc::new(app) })
+        Ok(Self {
+            listener,
+            app: Arc::new(app),
+        })
     }
 
     /// The address that it listens on.
@@ -211,7 +220,9 @@ struct App {
 
 impl std::fmt::Debug for App {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("App").field("limits", &self.limits).finish_non_exhaustive()
+        f.debug_struct("App")
+            .field("limits", &self.limits)
+            .finish_non_exhaustive()
     }
 }
 
@@ -236,7 +247,11 @@ impl Pool {
     async fn take(&self) -> Option<Lease<'_>> {
         let permit = self.free.acquire().await.ok()?;
         let decider = self.idle().pop();
-        Some(Lease { pool: self, decider, _permit: permit })
+        Some(Lease {
+            pool: self,
+            decider,
+            _permit: permit,
+        })
     }
 }
 
@@ -255,7 +270,11 @@ struct Refusal {
 
 impl Refusal {
     fn new(status: StatusCode, detail: impl Into<String>) -> Self {
-        Self { status, detail: detail.into(), field: None }
+        Self {
+            status,
+            detail: detail.into(),
+            field: None,
+        }
     }
 
     fn into_response(self, app: &App) -> Response {
@@ -271,7 +290,9 @@ impl Refusal {
             self.status,
             StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE
         ) {
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+            response
+                .headers_mut()
+                .insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }
         response
     }
@@ -281,7 +302,11 @@ impl From<WireError> for Refusal {
     fn from(error: WireError) -> Self {
         let status = status_of(error.kind);
         let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST);
-        Self { status, detail: error.problem, field: Some(error.field) }
+        Self {
+            status,
+            detail: error.problem,
+            field: Some(error.field),
+        }
     }
 }
 
@@ -296,24 +321,40 @@ fn status_of(kind: WireErrorKind) -> u16 {
 /// The problem document of a wrong message.
 #[must_use]
 pub fn wire_problem(error: &WireError) -> Problem {
-    problem(status_of(error.kind), error.problem.clone(), Some(error.field.clone()))
+    problem(
+        status_of(error.kind),
+        error.problem.clone(),
+        Some(error.field.clone()),
+    )
 }
 
 fn problem(status: u16, detail: String, field: Option<String>) -> Problem {
     let (kind, title) = match status {
         400 => ("malformed-body", "The body cannot be read"),
         404 => ("not-found", "There is no such resource"),
-        405 => ("method-not-allowed", "The resource does not have this method"),
+        405 => (
+            "method-not-allowed",
+            "The resource does not have this method",
+        ),
         408 => ("timeout", "The body took too long to arrive"),
         413 => ("too-large", "The body is too large"),
         415 => ("media-type", "The body is not declared as JSON"),
-        422 => ("invalid-state", "The state is not one that can be decided on"),
+        422 => (
+            "invalid-state",
+            "The state is not one that can be decided on",
+        ),
         429 => ("too-many-requests", "Too many requests are in flight"),
         503 => ("unavailable", "No decision can be taken at present"),
         _ => ("internal", "The service failed"),
     };
     let kind = format!("urn:problem-type:infer:{kind}");
-    Problem { kind, title: title.into(), status, detail, field }
+    Problem {
+        kind,
+        title: title.into(),
+        status,
+        detail,
+        field,
+    }
 }
 
 fn router(app: Arc<App>) -> Router {
@@ -336,8 +377,11 @@ async fn decisions(State(app): State<Arc<App>>, request: Request) -> Response {
 
 async fn healthz(State(app): State<Arc<App>>) -> Response {
     if app.draining.load(Ordering::Relaxed) {
-        return Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "the service is shutting down")
-            .into_response(&app);
+        return Refusal::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the service is shutting down",
+        )
+        .into_response(&app);
     }
     json(StatusCode::OK, app.health.clone().into_bytes())
 }
@@ -451,7 +495,10 @@ fn decide(decider: &mut Decider, body: &[u8]) -> Result<Answer, Refusal> {
         Ok(answer) => Ok(answer?),
         Err(_) => {
             tracing::error!("a decision panicked");
-            Err(Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "the decision failed"))
+            Err(Refusal::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "the decision failed",
+            ))
         }
     }
 }

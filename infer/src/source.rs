@@ -57,10 +57,12 @@ impl Source {
     pub fn world(&self, world: Option<&str>) -> Result<World, SourceError> {
         match (world, self) {
             (Some(name), _) => Ok(World::load(name)?),
-            (None, Self::Named(policy)) => Err(SourceError::NoWorld { policy: policy.clone() }),
-            (None, Self::Model(folder)) => {
-                Err(SourceError::NoWorld { policy: folder.display().to_string() })
-            }
+            (None, Self::Named(policy)) => Err(SourceError::NoWorld {
+                policy: policy.clone(),
+            }),
+            (None, Self::Model(folder)) => Err(SourceError::NoWorld {
+                policy: folder.display().to_string(),
+            }),
         }
     }
 }
@@ -74,7 +76,10 @@ pub fn load_policy(source: &Source, world: &World, seed: u64) -> Result<Loaded, 
     match source {
         Source::Named(name) => {
             let policy = twin::policy::by_name(name, world, seed)?;
-            Ok(Loaded { policy, model_sha256: None })
+            Ok(Loaded {
+                policy,
+                model_sha256: None,
+            })
         }
         Source::Model(folder) => Err(SourceError::Policy(PolicyError {
             policy: folder.display().to_string(),

@@ -1,8 +1,8 @@
 //! What the service measures about itself, for Prometheus.
 
 use metrics::{
-    Counter, Gauge, Histogram, Unit, counter, describe_counter, describe_gauge,
-    describe_histogram, gauge, histogram,
+    Counter, Gauge, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram,
+    gauge, histogram,
 };
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
@@ -51,9 +51,7 @@ impl Telemetry {
             gauge!("infer_service_info", &info).set(1.0);
             let outcome = |o: &'static str| counter!("infer_decisions_total", "outcome" => o);
             let fallback = |r: &'static str| counter!("infer_fallbacks_total", "reason" => r);
-            let rejected = |status: u16| {
-                counter!("infer_rejected_requests_total", "status" => status.to_string())
-            };
+            let rejected = |status: u16| counter!("infer_rejected_requests_total", "status" => status.to_string());
             let telemetry = Self {
                 prometheus,
                 by_policy: outcome("policy"),
@@ -116,11 +114,17 @@ fn describe() {
         "infer_fallbacks_total",
         "Decisions that the policy did not take, by reason."
     );
-    describe_counter!("infer_rejected_requests_total", "Requests refused, by HTTP status.");
+    describe_counter!(
+        "infer_rejected_requests_total",
+        "Requests refused, by HTTP status."
+    );
     describe_histogram!(
         "infer_decision_duration_seconds",
         Unit::Seconds,
         "Time from the parsed state to the checked decision."
     );
-    describe_gauge!("infer_in_flight_requests", "Requests for decisions under way.");
+    describe_gauge!(
+        "infer_in_flight_requests",
+        "Requests for decisions under way."
+    );
 }

@@ -103,7 +103,10 @@ impl RemotePolicy {
     }
 
     fn error(&self, problem: impl Into<String>) -> PolicyError {
-        PolicyError { policy: self.url.clone(), problem: problem.into() }
+        PolicyError {
+            policy: self.url.clone(),
+            problem: problem.into(),
+        }
     }
 }
 
@@ -147,10 +150,20 @@ fn read(response: &mut Response<ureq::Body>, limit: u64) -> Result<Vec<u8>, ureq
 /// What a refusal says.
 fn explain(status: u16, body: &[u8]) -> String {
     match serde_json::from_slice::<Problem>(body) {
-        Ok(Problem { title, detail, field: Some(field), .. }) => {
+        Ok(Problem {
+            title,
+            detail,
+            field: Some(field),
+            ..
+        }) => {
             format!("status {status}: {title}: {field}: {detail}")
         }
-        Ok(Problem { title, detail, field: None, .. }) => {
+        Ok(Problem {
+            title,
+            detail,
+            field: None,
+            ..
+        }) => {
             format!("status {status}: {title}: {detail}")
         }
         Err(_) => format!("status {status}, without a problem document"),
@@ -181,7 +194,10 @@ mod tests {
         let world = World::load("scinet-16").expect("the world is embedded");
         let error = build(&url, &world, 1).err().expect("nobody listens");
         assert!(error.to_string().contains(&url), "{error}");
-        assert!(error.chain().any(|cause| cause.is::<ureq::Error>()), "{error:?}");
+        assert!(
+            error.chain().any(|cause| cause.is::<ureq::Error>()),
+            "{error:?}"
+        );
         let error = decide(&mut RemotePolicy::new(&url)).expect_err("nobody listens");
         assert!(error.to_string().contains("does not answer"), "{error}");
     }

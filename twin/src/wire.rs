@@ -72,7 +72,11 @@ pub struct WorldName<'a> {
     #[serde(borrow)]
     pub name: Cow<'a, str>,
     /// Its hash in hexadecimal; checked where it is there.
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "present"
+    )]
     pub hash: Option<Cow<'a, str>>,
 }
 
@@ -98,7 +102,10 @@ pub struct FleetState<'a> {
     #[serde(deserialize_with = "bounded::<_, _, MAX_TRANSFERS>")]
     pub transfers: Vec<TransferState>,
     /// One entry an application of the world, in its order.
-    #[serde(borrow, deserialize_with = "bounded::<_, _, { world::MAX_APPLICATIONS }>")]
+    #[serde(
+        borrow,
+        deserialize_with = "bounded::<_, _, { world::MAX_APPLICATIONS }>"
+    )]
     pub arrival_rates: Vec<ArrivalRates<'a>>,
 }
 
@@ -119,12 +126,20 @@ pub enum Epoch {
 #[serde(deny_unknown_fields)]
 pub struct HostState<'a> {
     /// Its name; checked where it is there.
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "present"
+    )]
     pub name: Option<Cow<'a, str>>,
     /// Where it is in its life.
     pub lifecycle: Lifecycle,
     /// When it will serve; with `"lifecycle": "booting"` only.
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "present"
+    )]
     pub ready_at_ns: Option<u64>,
     /// Fragments that wait for memory or the boot, first in first out.
     #[serde(deserialize_with = "bounded::<_, _, MAX_LISTED>")]
@@ -173,10 +188,18 @@ pub struct RequestState<'a> {
     /// Length of its input, in tokens; 0 where applications have none.
     pub context_tokens: u32,
     /// Length of its answer in tokens, where a finished fragment has told.
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "present"
+    )]
     pub generated_tokens: Option<u32>,
     /// When its first fragment started to run, if one has.
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "present"
+    )]
     pub started_ns: Option<u64>,
     /// How it was deployed; not there while it waits.
     #[serde(
@@ -237,16 +260,32 @@ pub struct TransferState {
     /// Number of the request it belongs to.
     pub request: u64,
     /// The fragment it goes to; not there for an output to the users.
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "present"
+    )]
     pub fragment: Option<u16>,
     /// Position of the host that sends, with `bits_left` only; not there where the users send.
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "present"
+    )]
     pub from_host: Option<u32>,
     /// What is left to send, in bits.
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "present"
+    )]
     pub bits_left: Option<f64>,
     /// When the last bit arrives, where all are sent.
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "present"
+    )]
     pub arrives_at_ns: Option<u64>,
 }
 
@@ -275,12 +314,20 @@ pub struct DecisionResponse<'a> {
     #[serde(borrow)]
     pub policy: Cow<'a, str>,
     /// SHA-256 of the model's weights in hexadecimal, where the policy is a model.
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "present"
+    )]
     pub model_sha256: Option<Cow<'a, str>>,
     /// Whether the fallback took the decision in place of the policy.
     pub fallback: bool,
     /// Why, where it did.
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "present"
+    )]
     pub fallback_reason: Option<Cow<'a, str>>,
     /// Time from the parsed state to the checked decision, in microseconds.
     pub decision_time_us: f64,

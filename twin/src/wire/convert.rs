@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::read::shorten;
 use super::{
-    ArrivalRates, DecisionBody, DecisionRequest, Deployment, DeployedState, Epoch, FleetState,
+    ArrivalRates, DecisionBody, DecisionRequest, DeployedState, Deployment, Epoch, FleetState,
     FragmentName, FragmentState, HostState, Lifecycle, Phase, PowerAction, RequestState, SCHEMA,
     TransferState, WireError, WireErrorKind, WorldName,
 };
@@ -23,7 +23,11 @@ use crate::world::{World, did_you_mean};
 
 fn inconsistent<T>(field: String, problem: String) -> Result<T, WireError> {
     let problem = shorten(problem);
-    Err(WireError { kind: WireErrorKind::Inconsistent, field, problem })
+    Err(WireError {
+        kind: WireErrorKind::Inconsistent,
+        field,
+        problem,
+    })
 }
 
 impl<'a> DecisionRequest<'a> {
@@ -84,8 +88,16 @@ impl<'a> FleetState<'a> {
                 .zip(&world.hosts)
                 .map(|(host, spec)| HostState::from_view(&spec.name, host))
                 .collect(),
-            requests: view.requests.iter().map(|r| RequestState::from_view(world, r)).collect(),
-            transfers: view.transfers.iter().map(TransferState::from_view).collect(),
+            requests: view
+                .requests
+                .iter()
+                .map(|r| RequestState::from_view(world, r))
+                .collect(),
+            transfers: view
+                .transfers
+                .iter()
+                .map(TransferState::from_view)
+                .collect(),
             arrival_rates: view
                 .rates_per_s
                 .iter()
@@ -113,7 +125,9 @@ impl<'a> FleetState<'a> {
             transfers.push(transfer.to_view(i)?);
         }
         for (i, rates) in self.arrival_rates.iter().enumerate() {
-            let Some(expected) = world.applications.get(i) else { break };
+            let Some(expected) = world.applications.get(i) else {
+                break;
+            };
             if rates.application != expected.name {
                 let problem = format!("expected {}, the world's order", expected.name);
                 return inconsistent(format!("state.arrival_rates[{i}].application"), problem);
@@ -147,7 +161,10 @@ impl<'w> Names<'w> {
         let named = |(i, a): (usize, &'w crate::world::Application)| {
             (a.name.as_str(), ApplicationId::at(i))
         };
-        Self { world, applications: world.applications.iter().enumerate().map(named).collect() }
+        Self {
+            world,
+            applications: world.applications.iter().enumerate().map(named).collect(),
+        }
     }
 
     fn application(&self, name: &str) -> Result<ApplicationId, String> {
@@ -165,9 +182,16 @@ fn variant(world: &World, application: ApplicationId, name: &str) -> Result<Vari
     match application.variants.iter().position(|v| v.name == name) {
         Some(position) => Ok(VariantId::at(position)),
         None => {
-            let names: Vec<&str> = application.variants.iter().map(|v| v.name.as_str()).collect();
+            let names: Vec<&str> = application
+                .variants
+                .iter()
+                .map(|v| v.name.as_str())
+                .collect();
             let hint = did_you_mean(name, &names);
-            Err(format!("{} has no variant {name:?}{hint}", application.name))
+            Err(format!(
+                "{} has no variant {name:?}{hint}",
+                application.name
+            ))
         }
     }
 }
@@ -182,7 +206,10 @@ impl<'a> HostState<'a> {
         };
         let names = |list: &[FragmentRef]| {
             list.iter()
-                .map(|r| FragmentName { request: r.request.0, fragment: r.fragment })
+                .map(|r| FragmentName {
+                    request: r.request.0,
+                    fragment: r.fragment,
+                })
                 .collect()
         };
         Self {
@@ -195,17 +222,19 @@ impl<'a> HostState<'a> {
     }
 
     fn to_view(&self, world: &World, h: usize) -> Result<HostView, WireError> {
-        if let (Some(name), Some(spec)) = (&self.name, world.hosts.get(h)) {
-            if *name != spec.name {
-                let problem = format!("host {h} of the world is {}, found {name:?}", spec.name);
-                return inconsistent(format!("state.hosts[{h}].name"), problem);
-            }
+        if let (Some(name), Some(spec)) = (&self.name, world.hosts.get(h))
+            && *name != spec.name
+        {
+            let problem = format!("host {h} of the world is {}, found {name:?}", spec.name);
+            return inconsistent(format!("state.hosts[{h}].name"), problem);
         }
         let lifecycle = match (self.lifecycle, self.ready_at_ns) {
             (Lifecycle::Off, None) => host::Lifecycle::Off,
             (Lifecycle::On, None) => host::Lifecycle::On,
             (Lifecycle::Draining, None) => host::Lifecycle::Draining,
-            (Lifecycle::Booting, Some(ns)) => host::Lifecycle::Booting { ready_at: SimTime(ns) },
+            (Lifecycle::Booting, Some(ns)) => host::Lifecycle::Booting {
+                ready_at: SimTime(ns),
+            },
             _ => {
                 let problem = "must be there if and only if lifecycle is \"booting\"".into();
                 return inconsistent(format!("state.hosts[{h}].ready_at_ns"), problem);
@@ -213,11 +242,18 @@ impl<'a> HostState<'a> {
         };
         let references = |list: &[FragmentName]| {
             list.iter()
-                .map(|n| FragmentRef { request: RequestId(n.request), fragment: n.fragment })
+                .map(|n| FragmentRef {
+                    request: RequestId(n.request),
+                    fragment: n.fragment,
+                })
                 .collect()
         };
         let (queue, resident) = (references(&self.queue), references(&self.resident));
-        Ok(HostView { lifecycle, queue, resident })
+        Ok(HostView {
+            lifecycle,
+            queue,
+            resident,
+        })
     }
 }
 
@@ -234,7 +270,11 @@ impl<'a> RequestState<'a> {
             deployed: view.deployed.as_ref().map(|deployed| DeployedState {
                 variant: Cow::Borrowed(&application.variants[deployed.variant.index()].name),
                 outputs_left: deployed.outputs_left,
-                fragments: deployed.fragments.iter().map(FragmentState::from_view).collect(),
+                fragments: deployed
+                    .fragments
+                    .iter()
+                    .map(FragmentState::from_view)
+                    .collect(),
             }),
         }
     }
@@ -257,7 +297,11 @@ impl<'a> RequestState<'a> {
                     }
                 };
                 let fragments = deployed.fragments.iter().map(|f| f.to_view()).collect();
-                Some(DeployedView { variant, outputs_left: deployed.outputs_left, fragments })
+                Some(DeployedView {
+                    variant,
+                    outputs_left: deployed.outputs_left,
+                    fragments,
+                })
             }
         };
         Ok(RequestView {
@@ -341,7 +385,11 @@ impl TransferState {
                 return inconsistent(format!("state.transfers[{i}].bits_left"), problem);
             }
         };
-        Ok(TransferView { request: RequestId(self.request), fragment: self.fragment, progress })
+        Ok(TransferView {
+            request: RequestId(self.request),
+            fragment: self.fragment,
+            progress,
+        })
     }
 }
 
@@ -367,7 +415,11 @@ impl From<ViewError> for WireError {
         if let Some(place) = field.strip_prefix("state.rates_per_s[") {
             field = format!("state.arrival_rates[{place}.per_s");
         }
-        Self { kind: WireErrorKind::Inconsistent, field, problem: error.problem }
+        Self {
+            kind: WireErrorKind::Inconsistent,
+            field,
+            problem: error.problem,
+        }
     }
 }
 
@@ -397,7 +449,10 @@ impl<'a> DecisionBody<'a> {
             provisioning: decision
                 .provisioning
                 .iter()
-                .map(|a| PowerAction { host: a.host.0, on: a.on })
+                .map(|a| PowerAction {
+                    host: a.host.0,
+                    on: a.on,
+                })
                 .collect(),
             deployments: decision.deployments.iter().filter_map(deployment).collect(),
         }
@@ -415,11 +470,12 @@ impl<'a> DecisionBody<'a> {
         view: &FleetView,
         decision: &mut Decision,
     ) -> Result<(), WireError> {
-        decision.provisioning.extend(
-            self.provisioning
-                .iter()
-                .map(|a| decision::PowerAction { host: HostId(a.host), on: a.on }),
-        );
+        decision
+            .provisioning
+            .extend(self.provisioning.iter().map(|a| decision::PowerAction {
+                host: HostId(a.host),
+                on: a.on,
+            }));
         for (i, d) in self.deployments.iter().enumerate() {
             let request = RequestId(d.request);
             let field = |name: &str| format!("decision.deployments[{i}].{name}");
@@ -431,7 +487,11 @@ impl<'a> DecisionBody<'a> {
                 Err(problem) => return inconsistent(field("variant"), problem),
             };
             let hosts = d.hosts.iter().map(|&h| HostId(h)).collect();
-            decision.deployments.push(decision::Deployment { request, variant, hosts });
+            decision.deployments.push(decision::Deployment {
+                request,
+                variant,
+                hosts,
+            });
         }
         Ok(())
     }

@@ -39,7 +39,9 @@ where
             let mut list = Vec::new();
             while let Some(item) = items.next_element()? {
                 if list.len() == N {
-                    return Err(A::Error::custom(format_args!("the list has more than {N} entries")));
+                    return Err(A::Error::custom(format_args!(
+                        "the list has more than {N} entries"
+                    )));
                 }
                 list.push(item);
             }
@@ -122,11 +124,16 @@ fn located<'a, T: Deserialize<'a>>(json: &'a [u8], error: &serde_json::Error) ->
     };
     let (kind, problem) = match error.classify() {
         Category::Data => (WireErrorKind::Schema, error.to_string()),
-        Category::Io | Category::Syntax | Category::Eof => {
-            (WireErrorKind::Malformed, format!("is not JSON (numbers must be finite): {error}"))
-        }
+        Category::Io | Category::Syntax | Category::Eof => (
+            WireErrorKind::Malformed,
+            format!("is not JSON (numbers must be finite): {error}"),
+        ),
     };
-    WireError { kind, field: shorten(field), problem: shorten(problem) }
+    WireError {
+        kind,
+        field: shorten(field),
+        problem: shorten(problem),
+    }
 }
 
 /// Cuts what quotes its input to a bounded length.
@@ -152,21 +159,46 @@ mod tests {
             ("", WireErrorKind::Malformed, "body"),
             ("[", WireErrorKind::Malformed, "body"),
             ("{\"schema\": 1", WireErrorKind::Malformed, "body"),
-            ("{\"schema\": 1, \"state\": {\"now_ns\": NaN", WireErrorKind::Malformed, "state.now_ns"),
-            ("{\"schema\": 1, \"state\": {\"now_ns\": null}}", WireErrorKind::Schema, "state.now_ns"),
-            ("{\"schema\": 1, \"world\": null}", WireErrorKind::Schema, "world"),
-            ("{\"schema\": 2, \"anything\": 1}", WireErrorKind::Schema, "schema"),
-            ("{\"schema\": 1, \"other\": 1}", WireErrorKind::Schema, "other"),
+            (
+                "{\"schema\": 1, \"state\": {\"now_ns\": NaN",
+                WireErrorKind::Malformed,
+                "state.now_ns",
+            ),
+            (
+                "{\"schema\": 1, \"state\": {\"now_ns\": null}}",
+                WireErrorKind::Schema,
+                "state.now_ns",
+            ),
+            (
+                "{\"schema\": 1, \"world\": null}",
+                WireErrorKind::Schema,
+                "world",
+            ),
+            (
+                "{\"schema\": 2, \"anything\": 1}",
+                WireErrorKind::Schema,
+                "schema",
+            ),
+            (
+                "{\"schema\": 1, \"other\": 1}",
+                WireErrorKind::Schema,
+                "other",
+            ),
             ("{\"schema\": 1}", WireErrorKind::Schema, "body"),
         ] {
             let found = error(json);
-            assert_eq!((found.kind, found.field.as_str()), (kind, field), "{json}: {found}");
+            assert_eq!(
+                (found.kind, found.field.as_str()),
+                (kind, field),
+                "{json}: {found}"
+            );
         }
     }
 
     #[test]
     fn lists_are_bounded_and_quotes_are_short() {
-        let json = br#"{"request": 1, "variant": "x", "hosts": [0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0]}"#;
+        let json =
+            br#"{"request": 1, "variant": "x", "hosts": [0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0]}"#;
         let found = parse::<super::super::Deployment<'_>>(json).expect_err("17 hosts");
         assert_eq!(found.field, "hosts");
         assert!(found.problem.contains("more than 16"), "{found}");

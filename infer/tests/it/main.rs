@@ -1,0 +1,9 @@
+//! Tests of the service and of the program, from outside.
+
+mod closed_loop;
+mod decider;
+mod documentation;
+mod http;
+mod program;
+mod round_trip;
+mod support;
