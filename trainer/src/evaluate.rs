@@ -99,8 +99,13 @@ pub struct Args {
 }
 
 fn split_parser() -> impl TypedValueParser<Value = Split> {
-    PossibleValuesParser::new(["held-out", "training"])
-        .map(|name| if name == "training" { Split::Training } else { Split::HeldOut })
+    PossibleValuesParser::new(["held-out", "training"]).map(|name| {
+        if name == "training" {
+            Split::Training
+        } else {
+            Split::HeldOut
+        }
+    })
 }
 
 /// Makes a policy for one episode: specification, world, seed.
@@ -149,8 +154,11 @@ pub fn evaluate_with(args: &Args, world: &World, build: &Build<'_>) -> Result<Ev
     for spec in &args.policies {
         build(spec, world, args.first_seed)?;
     }
-    let fingerprints: Vec<Option<String>> =
-        args.policies.iter().map(|spec| policies::fingerprint(spec)).collect::<Result<_>>()?;
+    let fingerprints: Vec<Option<String>> = args
+        .policies
+        .iter()
+        .map(|spec| policies::fingerprint(spec))
+        .collect::<Result<_>>()?;
     create_folder(&args.out)?;
     let header = Header::new(world, intervals, args.split, build_identity());
     let (journal, recorded) = Journal::open(&args.out.join(JOURNAL_FILE), &header)?;
@@ -167,7 +175,10 @@ pub fn evaluate_with(args: &Args, world: &World, build: &Build<'_>) -> Result<Ev
     let episodes = plan.complete(recorded, &journal)?;
     let rows = rows::runs(world, &args.policies, &episodes);
     write_parquet(&rows, args.out.join(RUNS_FILE))?;
-    write_parquet(&rows::timeline(world, &episodes), args.out.join(TIMELINE_FILE))?;
+    write_parquet(
+        &rows::timeline(world, &episodes),
+        args.out.join(TIMELINE_FILE),
+    )?;
     let evaluation = Evaluation::new(args, world, intervals, &rows);
     let json = evaluation.to_json()? + "\n";
     write_atomic(&args.out.join(EVALUATION_FILE), json.as_bytes())?;
@@ -203,7 +214,9 @@ fn build_identity() -> String {
     let built = file.and_then(|file| Ok((file.len(), file.modified()?)));
     match built {
         Ok((bytes, modified)) => {
-            let ns = modified.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos());
+            let ns = modified
+                .duration_since(UNIX_EPOCH)
+                .map_or(0, |since| since.as_nanos());
             format!("{version} {bytes} {ns}")
         }
         Err(_) => version.to_owned(),

@@ -15,7 +15,9 @@ use anyhow::{Context, Result};
 ///
 /// If the file cannot be written; the message names it.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
-    let name = path.file_name().with_context(|| format!("{} names no file", path.display()))?;
+    let name = path
+        .file_name()
+        .with_context(|| format!("{} names no file", path.display()))?;
     let temporary = path.with_file_name(format!(".{}.tmp", name.to_string_lossy()));
     let write = || {
         let mut file = File::create(&temporary)?;

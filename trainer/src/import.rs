@@ -54,7 +54,13 @@ pub struct Args {
 /// If a file cannot be read or written, or a line is not what the trace promises; the message names
 /// the file, the line and the column.
 pub fn run(args: &Args) -> Result<()> {
-    match (args.from, &args.code, &args.conversation, &args.tasks, &args.hosts) {
+    match (
+        args.from,
+        &args.code,
+        &args.conversation,
+        &args.tasks,
+        &args.hosts,
+    ) {
         (Source::AzureLlm, Some(code), Some(conversation), None, None) => {
             import_azure_llm(code, conversation, &args.out)
         }
@@ -81,6 +87,12 @@ fn import_scinet_testbed(tasks: &Path, hosts: &Path, out: &Path) -> Result<()> {
     let tasks: Vec<Task> = read_csv(tasks)?;
     let hosts: Vec<HostSample> = read_csv(hosts)?;
     create_folder(out).context("--out of a recording is a folder")?;
-    write_atomic(&out.join(TASKS_FILE), recording::tasks_to_csv(&tasks).as_bytes())?;
-    write_atomic(&out.join(HOSTS_FILE), recording::hosts_to_csv(&hosts).as_bytes())
+    write_atomic(
+        &out.join(TASKS_FILE),
+        recording::tasks_to_csv(&tasks).as_bytes(),
+    )?;
+    write_atomic(
+        &out.join(HOSTS_FILE),
+        recording::hosts_to_csv(&hosts).as_bytes(),
+    )
 }

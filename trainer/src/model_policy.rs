@@ -12,5 +12,8 @@ use twin::policy::Policy;
 ///
 /// If the model cannot be read or is not for this world.
 pub fn build(folder: &Path, _world: &World, _seed: u64) -> Result<Box<dyn Policy>> {
-    bail!("policy model:{}: models are not available in this build", folder.display())
+    bail!(
+        "policy model:{}: models are not available in this build",
+        folder.display()
+    )
 }

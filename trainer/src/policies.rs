@@ -113,8 +113,20 @@ mod tests {
 
     #[test]
     fn roles_follow_from_specifications() {
-        let found = ["oracle", "greedy", "best-fit", "model:runs/m", "http://127.0.0.1:8080"];
-        let roles = [Role::Oracle, Role::Rollout, Role::Heuristic, Role::Model, Role::Model];
+        let found = [
+            "oracle",
+            "greedy",
+            "best-fit",
+            "model:runs/m",
+            "http://127.0.0.1:8080",
+        ];
+        let roles = [
+            Role::Oracle,
+            Role::Rollout,
+            Role::Heuristic,
+            Role::Model,
+            Role::Model,
+        ];
         assert_eq!(found.map(role), roles);
     }
 
@@ -126,7 +138,10 @@ mod tests {
             ("https://example.org", "http://HOST:PORT"),
             ("best-fitt", "best-fit"),
         ] {
-            let error = build(spec, &world, 1).err().expect("the policy is refused").to_string();
+            let error = build(spec, &world, 1)
+                .err()
+                .expect("the policy is refused")
+                .to_string();
             assert!(error.contains(spec) && error.contains(expected), "{error}");
         }
     }
@@ -135,7 +150,9 @@ mod tests {
     fn a_model_is_told_apart_by_its_files() {
         let folder = tempfile::tempdir().expect("a folder");
         let spec = format!("model:{}", folder.path().display());
-        let error = fingerprint(&spec).expect_err("the folder is empty").to_string();
+        let error = fingerprint(&spec)
+            .expect_err("the folder is empty")
+            .to_string();
         assert!(error.contains("model.safetensors"), "{error}");
         fs::write(folder.path().join("model.safetensors"), "weights").expect("written");
         fs::write(folder.path().join("config.json"), "{}").expect("written");

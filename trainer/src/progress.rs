@@ -99,12 +99,21 @@ impl Lines {
         let started = Instant::now();
         let thread = thread::spawn(move || {
             while stopped.recv_timeout(every) == Err(RecvTimeoutError::Timeout) {
-                let line = line(&title, seen.load(Ordering::Relaxed), total, started.elapsed());
+                let line = line(
+                    &title,
+                    seen.load(Ordering::Relaxed),
+                    total,
+                    started.elapsed(),
+                );
                 // Progress that nobody can read is no reason to fail.
                 let _ = writeln!(out, "{line}");
             }
         });
-        Self { done, stop: Some(stop), thread: Some(thread) }
+        Self {
+            done,
+            stop: Some(stop),
+            thread: Some(thread),
+        }
     }
 }
 

@@ -47,7 +47,11 @@ impl Estimate {
         }
         let mean = mean(values);
         let half = half_width(values, mean);
-        Some(Self { mean, ci95_low: half.map(|h| mean - h), ci95_high: half.map(|h| mean + h) })
+        Some(Self {
+            mean,
+            ci95_low: half.map(|h| mean - h),
+            ci95_high: half.map(|h| mean + h),
+        })
     }
 
     /// The mean of `a[i] − b[i]` with the interval of Student's t; `None` without values.
@@ -75,7 +79,11 @@ impl Estimate {
 /// The arithmetic mean; zero without values.
 #[must_use]
 pub fn mean(values: &[f64]) -> f64 {
-    if values.is_empty() { 0.0 } else { values.iter().sum::<f64>() / values.len() as f64 }
+    if values.is_empty() {
+        0.0
+    } else {
+        values.iter().sum::<f64>() / values.len() as f64
+    }
 }
 
 /// t(0.975, n − 1) · s / √n; `None` below two values.
@@ -105,7 +113,10 @@ pub fn bootstrap(
         resample.fill_with(|| stream.random_range(0..n));
         found.push(statistic(&resample)?);
     }
-    Some((quantile(&mut found, 1.0 - UPPER)?, quantile(&mut found, UPPER)?))
+    Some((
+        quantile(&mut found, 1.0 - UPPER)?,
+        quantile(&mut found, UPPER)?,
+    ))
 }
 
 /// The quantile `q` by the nearest-rank method, the values being reordered; `None` without values.
@@ -153,7 +164,9 @@ mod tests {
         // n = 2: s² = 2, s / √2 = 1, t(0.975, 1) = 12.7062047.
         close(half_width(&[-1.0, 1.0], 0.0), 12.706_204_7);
         // n = 20, ten of each: s² = 20 / 19, s / √20 = 1 / √19, t(0.975, 19) = 2.0930241.
-        let values: Vec<f64> = (0..20).map(|i| if i % 2 == 0 { -1.0 } else { 1.0 }).collect();
+        let values: Vec<f64> = (0..20)
+            .map(|i| if i % 2 == 0 { -1.0 } else { 1.0 })
+            .collect();
         close(half_width(&values, 0.0), 2.093_024_1 / 19.0_f64.sqrt());
     }
 
@@ -174,7 +187,10 @@ mod tests {
     #[test]
     fn one_value_has_no_interval_and_equal_values_an_empty_one() {
         let one = Estimate::of(&[7.0]).expect("there is a value");
-        assert_eq!((one.ci95_low, one.ci95_high, one.half_width()), (None, None, None));
+        assert_eq!(
+            (one.ci95_low, one.ci95_high, one.half_width()),
+            (None, None, None)
+        );
         assert!(!one.excludes_zero());
         let equal = Estimate::of(&[7.0, 7.0, 7.0]).expect("there are values");
         assert_eq!((equal.ci95_low, equal.ci95_high), (Some(7.0), Some(7.0)));
@@ -221,7 +237,10 @@ mod tests {
         };
         let (low, high) = bootstrap(values.len(), &mut stream, of).expect("all are defined");
         let student = Estimate::of(&values).expect("there are values");
-        let (t_low, t_high) = (student.ci95_low.expect("n > 1"), student.ci95_high.expect("n > 1"));
+        let (t_low, t_high) = (
+            student.ci95_low.expect("n > 1"),
+            student.ci95_high.expect("n > 1"),
+        );
         // Half widths are near 1.96 / √200 = 0.139; the two differ by a few percent of that.
         assert!((low - t_low).abs() < 0.015, "{low} {t_low}");
         assert!((high - t_high).abs() < 0.015, "{high} {t_high}");

@@ -68,7 +68,11 @@ impl Plan<'_> {
     fn usable(&self, recorded: Vec<Episode>) -> Episodes {
         let mut episodes = Episodes::new();
         for mut episode in recorded {
-            let Some(policy) = self.policies.iter().position(|spec| *spec == episode.policy) else {
+            let Some(policy) = self
+                .policies
+                .iter()
+                .position(|spec| *spec == episode.policy)
+            else {
                 continue;
             };
             let same = self.fingerprints[policy] == episode.fingerprint;
@@ -113,7 +117,9 @@ impl Plan<'_> {
                     pool.install(|| {
                         while !failed.load(Ordering::Relaxed) {
                             let position = next.fetch_add(1, Ordering::Relaxed);
-                            let Some(&task) = tasks.get(position) else { break };
+                            let Some(&task) = tasks.get(position) else {
+                                break;
+                            };
                             let outcome = self.run_one(task, progress).and_then(|episode| {
                                 journal.append(&episode)?;
                                 Ok((task, episode))
@@ -128,7 +134,9 @@ impl Plan<'_> {
                 });
             }
         });
-        let mut outcomes = outcomes.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let mut outcomes = outcomes
+            .into_inner()
+            .unwrap_or_else(PoisonError::into_inner);
         outcomes.sort_by_key(|&(position, _)| position);
         outcomes.into_iter().map(|(_, outcome)| outcome).collect()
     }
@@ -169,5 +177,8 @@ impl Plan<'_> {
 }
 
 fn microseconds(times: &[Duration]) -> Vec<f64> {
-    times.iter().map(|time| time.as_nanos() as f64 / 1_000.0).collect()
+    times
+        .iter()
+        .map(|time| time.as_nanos() as f64 / 1_000.0)
+        .collect()
 }

@@ -51,10 +51,26 @@ impl Header {
         };
         compare("schema", self.schema.to_string(), other.schema.to_string());
         compare("world", self.world.clone(), other.world.clone());
-        compare("world hash", self.world_hash.clone(), other.world_hash.clone());
-        compare("intervals", self.intervals.to_string(), other.intervals.to_string());
-        compare("split", format!("{:?}", self.split), format!("{:?}", other.split));
-        compare("build of the program", self.build.clone(), other.build.clone());
+        compare(
+            "world hash",
+            self.world_hash.clone(),
+            other.world_hash.clone(),
+        );
+        compare(
+            "intervals",
+            self.intervals.to_string(),
+            other.intervals.to_string(),
+        );
+        compare(
+            "split",
+            format!("{:?}", self.split),
+            format!("{:?}", other.split),
+        );
+        compare(
+            "build of the program",
+            self.build.clone(),
+            other.build.clone(),
+        );
         found
     }
 }
@@ -97,7 +113,10 @@ impl Journal {
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                bail!("{} is in use: another evaluation writes there", path.display())
+                bail!(
+                    "{} is in use: another evaluation writes there",
+                    path.display()
+                )
             }
             Err(TryLockError::Error(error)) => return Err(error).with_context(cannot),
         }
@@ -107,7 +126,10 @@ impl Journal {
         let whole = text.rfind('\n').map_or(0, |end| end + 1);
         file.set_len(whole as u64).with_context(cannot)?;
         let episodes = read(path, &text[..whole], header)?;
-        let journal = Self { path: path.to_path_buf(), file: Mutex::new(file) };
+        let journal = Self {
+            path: path.to_path_buf(),
+            file: Mutex::new(file),
+        };
         if whole == 0 {
             journal.append(header)?;
         }
@@ -131,10 +153,15 @@ impl Journal {
 /// The episodes in whole lines of `text`.
 fn read(path: &Path, text: &str, header: &Header) -> Result<Vec<Episode>> {
     let damaged = |line: usize| {
-        format!("{}:{line}: not a line of a journal; remove the file to start anew", path.display())
+        format!(
+            "{}:{line}: not a line of a journal; remove the file to start anew",
+            path.display()
+        )
     };
     let mut lines = text.lines();
-    let Some(first) = lines.next() else { return Ok(Vec::new()) };
+    let Some(first) = lines.next() else {
+        return Ok(Vec::new());
+    };
     let found: Header = serde_json::from_str(first).with_context(|| damaged(1))?;
     let differences = header.differences(&found);
     if !differences.is_empty() {

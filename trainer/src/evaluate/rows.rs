@@ -54,9 +54,12 @@ impl RunRow {
             "regret" => self.regret,
             "decision_time_p50_us" => self.decision_time_p50_us,
             "decision_time_p99_us" => self.decision_time_p99_us,
-            _ => {
-                self.qos.metrics().iter().find(|(known, _)| *known == name).map(|&(_, value)| value)
-            }
+            _ => self
+                .qos
+                .metrics()
+                .iter()
+                .find(|(known, _)| *known == name)
+                .map(|&(_, value)| value),
         }
     }
 }
@@ -71,16 +74,31 @@ impl ParquetRow for RunRow {
             columns = columns.optional_f64(name, rows.iter().map(|row| row.metric(name)));
         }
         columns
-            .u64("requests_arrived", rows.iter().map(|row| row.qos.requests_arrived))
-            .u64("requests_completed", rows.iter().map(|row| row.qos.requests_completed))
-            .u64("requests_unfinished", rows.iter().map(|row| row.qos.requests_unfinished))
-            .f64("hosts_billed_mean", rows.iter().map(|row| row.qos.hosts_billed_mean))
+            .u64(
+                "requests_arrived",
+                rows.iter().map(|row| row.qos.requests_arrived),
+            )
+            .u64(
+                "requests_completed",
+                rows.iter().map(|row| row.qos.requests_completed),
+            )
+            .u64(
+                "requests_unfinished",
+                rows.iter().map(|row| row.qos.requests_unfinished),
+            )
+            .f64(
+                "hosts_billed_mean",
+                rows.iter().map(|row| row.qos.hosts_billed_mean),
+            )
             .f64("duration_s", rows.iter().map(|row| row.qos.duration_s))
     }
 
     fn from_frame(frame: &Frame) -> Result<Vec<Self>, ParquetError> {
-        let (worlds, policies, seeds) =
-            (frame.text("world")?, frame.text("policy")?, frame.u64("seed")?);
+        let (worlds, policies, seeds) = (
+            frame.text("world")?,
+            frame.text("policy")?,
+            frame.u64("seed")?,
+        );
         let (regret, p50, p99) = (
             frame.optional_f64("regret")?,
             frame.optional_f64("decision_time_p50_us")?,
@@ -191,7 +209,10 @@ impl ParquetRow for TimelineRow {
             .u32("active_requests", shots().map(|shot| shot.active_requests))
             .f64("power_w", shots().map(|shot| shot.power_w))
             .f64("energy_wh", shots().map(|shot| shot.energy_wh))
-            .f64("price_usd_per_hour", shots().map(|shot| shot.price_usd_per_hour))
+            .f64(
+                "price_usd_per_hour",
+                shots().map(|shot| shot.price_usd_per_hour),
+            )
             .u64("arrived", shots().map(|shot| shot.arrived))
     }
 

@@ -140,7 +140,10 @@ impl Values<'_> {
 impl Evaluation {
     /// The summary of `rows`, which hold each policy's seeds in the same order.
     pub(super) fn new(args: &Args, world: &World, intervals: u32, rows: &[RunRow]) -> Self {
-        let values = Values { policies: &args.policies, rows };
+        let values = Values {
+            policies: &args.policies,
+            rows,
+        };
         Self {
             world: world.name.clone(),
             world_hash: world.hash.clone(),
@@ -148,7 +151,11 @@ impl Evaluation {
             first_seed: args.first_seed,
             intervals,
             split: args.split,
-            policies: args.policies.iter().map(|p| (p.clone(), estimates(&values, p))).collect(),
+            policies: args
+                .policies
+                .iter()
+                .map(|p| (p.clone(), estimates(&values, p)))
+                .collect(),
             paired: paired(&values),
             gap_closed: gaps(&values, args.first_seed),
             spread: spread(&values),
@@ -169,7 +176,9 @@ fn estimates(values: &Values<'_>, policy: &str) -> BTreeMap<String, Option<Estim
     METRICS
         .iter()
         .map(|&metric| {
-            let estimate = values.of(policy, metric).and_then(|values| Estimate::of(&values));
+            let estimate = values
+                .of(policy, metric)
+                .and_then(|values| Estimate::of(&values));
             (metric.to_owned(), estimate)
         })
         .collect()
@@ -207,14 +216,22 @@ fn gaps(values: &Values<'_>, first_seed: u64) -> BTreeMap<String, GapClosed> {
     };
     let rollouts = values.ranked(Role::Rollout);
     let oracle = values.objectives(oracle);
-    let models = values.policies.iter().filter(|spec| role(spec) == Role::Model);
+    let models = values
+        .policies
+        .iter()
+        .filter(|spec| role(spec) == Role::Model);
     models
         .map(|model| {
             let of_model = values.objectives(model);
             let against = |heuristic: &str| {
                 let name = format!("evaluation/gap of {model} from {heuristic}");
                 let mut stream = stream::named(first_seed, &name);
-                closed(&of_model, &values.objectives(heuristic), &oracle, &mut stream)
+                closed(
+                    &of_model,
+                    &values.objectives(heuristic),
+                    &oracle,
+                    &mut stream,
+                )
             };
             let gap = GapClosed {
                 best_heuristic: best.to_owned(),
@@ -238,14 +255,21 @@ fn closed(model: &[f64], heuristic: &[f64], oracle: &[f64], stream: &mut stream:
     let all: Vec<usize> = (0..model.len()).collect();
     let ratio = of(&all);
     let interval = ratio.and_then(|_| bootstrap(model.len(), stream, of));
-    Closed { ratio, ci95_low: interval.map(|i| i.0), ci95_high: interval.map(|i| i.1) }
+    Closed {
+        ratio,
+        ci95_low: interval.map(|i| i.0),
+        ci95_high: interval.map(|i| i.1),
+    }
 }
 
 fn spread(values: &Values<'_>) -> Option<Spread> {
     let heuristics = values.ranked(Role::Heuristic);
     let (&(worst_heuristic, worst), &(best_heuristic, best)) =
         (heuristics.first()?, heuristics.last()?);
-    let oracle = values.ranked(Role::Oracle).last().map(|&(_, objective)| objective);
+    let oracle = values
+        .ranked(Role::Oracle)
+        .last()
+        .map(|&(_, objective)| objective);
     let needed = SPREAD_MINIMUM * best.abs();
     let mut warnings = Vec::new();
     if heuristics.len() > 1 && best - worst < needed {
@@ -294,7 +318,10 @@ mod tests {
             "duration_s": 100.0,
         });
         let qos: Qos = serde_json::from_value(qos).expect("all fields are given");
-        let policies = objectives.iter().map(|(policy, _)| (*policy).to_owned()).collect();
+        let policies = objectives
+            .iter()
+            .map(|(policy, _)| (*policy).to_owned())
+            .collect();
         let row = |policy: &str, seed: u64, objective: f64| RunRow {
             world: "w".to_owned(),
             policy: policy.to_owned(),
@@ -307,7 +334,9 @@ mod tests {
         let rows = objectives
             .iter()
             .flat_map(|(policy, values)| {
-                (0..).zip(*values).map(move |(seed, &objective)| row(policy, seed, objective))
+                (0..)
+                    .zip(*values)
+                    .map(move |(seed, &objective)| row(policy, seed, objective))
             })
             .collect();
         (policies, rows)
@@ -322,7 +351,13 @@ mod tests {
             ("model:m", &[-2.0, -1.0, -3.0]),
             ("oracle", &[-1.0, 0.0, -2.0]),
         ]);
-        let gaps = gaps(&Values { policies: &policies, rows: &rows }, 1);
+        let gaps = gaps(
+            &Values {
+                policies: &policies,
+                rows: &rows,
+            },
+            1,
+        );
         let gap = &gaps["model:m"];
         assert_eq!(gap.best_heuristic, "best-fit");
         // Seed by seed, (−2 + 5) / (−1 + 5) = 3/4, and from greedy (−2 + 3) / (−1 + 3) = 1/2.
@@ -354,11 +389,23 @@ mod tests {
     fn a_world_in_which_nothing_matters_is_reported() {
         let told = |objectives: &[(&str, &[f64])]| {
             let (policies, rows) = rows(objectives);
-            spread(&Values { policies: &policies, rows: &rows }).expect("a heuristic took part")
+            spread(&Values {
+                policies: &policies,
+                rows: &rows,
+            })
+            .expect("a heuristic took part")
         };
-        let flat = told(&[("random", &[-1.0]), ("best-fit", &[-0.995]), ("oracle", &[-0.99])]);
+        let flat = told(&[
+            ("random", &[-1.0]),
+            ("best-fit", &[-0.995]),
+            ("oracle", &[-0.99]),
+        ]);
         assert_eq!(flat.warnings.len(), 2, "{:?}", flat.warnings);
-        let fine = told(&[("random", &[-2.0]), ("best-fit", &[-1.0]), ("oracle", &[-0.5])]);
+        let fine = told(&[
+            ("random", &[-2.0]),
+            ("best-fit", &[-1.0]),
+            ("oracle", &[-0.5]),
+        ]);
         assert!(fine.warnings.is_empty(), "{:?}", fine.warnings);
         assert_eq!((fine.worst_to_best, fine.best_to_oracle), (1.0, Some(0.5)));
         let odd = told(&[("best-fit", &[-1.0]), ("oracle", &[-1.5])]);
@@ -369,14 +416,20 @@ mod tests {
     #[test]
     fn pairs_are_told_once_and_absent_metrics_not_at_all() {
         let (policies, rows) = rows(&[("b", &[3.0, 5.0]), ("a", &[1.0, 2.0]), ("c", &[0.0, 0.0])]);
-        let paired = paired(&Values { policies: &policies, rows: &rows });
+        let paired = paired(&Values {
+            policies: &policies,
+            rows: &rows,
+        });
         let objective: Vec<_> = paired
             .iter()
             .filter(|pair| pair.metric == "objective")
             .map(|pair| (pair.a.as_str(), pair.b.as_str(), pair.mean_difference))
             .collect();
         // (3 − 1 + 5 − 2) / 2 = 2.5, (3 + 5) / 2 = 4, (1 + 2) / 2 = 1.5.
-        assert_eq!(objective, [("b", "a", 2.5), ("b", "c", 4.0), ("a", "c", 1.5)]);
+        assert_eq!(
+            objective,
+            [("b", "a", 2.5), ("b", "c", 4.0), ("a", "c", 1.5)]
+        );
         assert!(paired.iter().all(|pair| pair.metric != "regret"));
         assert_eq!(paired.len(), 3 * (METRICS.len() - 1));
     }

@@ -34,7 +34,11 @@ const BLOCKS: [&[(&str, &str)]; 3] = [
 pub(super) fn table(evaluation: &Evaluation) -> String {
     let mut names: Vec<&String> = evaluation.policies.keys().collect();
     let objective = |name: &String| {
-        evaluation.policies[name].get("objective").copied().flatten().map_or(0.0, |e| e.mean)
+        evaluation.policies[name]
+            .get("objective")
+            .copied()
+            .flatten()
+            .map_or(0.0, |e| e.mean)
     };
     names.sort_by(|a, b| objective(b).total_cmp(&objective(a)));
     let mut text = format!(
@@ -45,7 +49,9 @@ pub(super) fn table(evaluation: &Evaluation) -> String {
         let mut rows = vec![heading(block)];
         for name in &names {
             let metrics = &evaluation.policies[*name];
-            let cells = block.iter().map(|(key, _)| cell(metrics.get(*key).copied().flatten()));
+            let cells = block
+                .iter()
+                .map(|(key, _)| cell(metrics.get(*key).copied().flatten()));
             rows.push(std::iter::once((*name).clone()).chain(cells).collect());
         }
         text.push('\n');
@@ -69,7 +75,9 @@ fn heading(block: &[(&str, &str)]) -> Vec<String> {
 }
 
 fn cell(estimate: Option<Estimate>) -> String {
-    let Some(estimate) = estimate else { return "-".to_owned() };
+    let Some(estimate) = estimate else {
+        return "-".to_owned();
+    };
     let digits = decimals(estimate.mean);
     match estimate.half_width() {
         Some(half) => format!("{:.digits$} ± {half:.digits$}", estimate.mean),
@@ -84,13 +92,22 @@ fn cell(estimate: Option<Estimate>) -> String {
     reason = "the value lies between zero and six"
 )]
 fn decimals(value: f64) -> usize {
-    if value.abs() < 1e-6 { 4 } else { (3.0 - value.abs().log10().floor()).clamp(0.0, 6.0) as usize }
+    if value.abs() < 1e-6 {
+        4
+    } else {
+        (3.0 - value.abs().log10().floor()).clamp(0.0, 6.0) as usize
+    }
 }
 
 /// The first column to the left, the others to the right.
 fn align(rows: &[Vec<String>], text: &mut String) {
     let columns = rows.first().map_or(0, Vec::len);
-    let width = |c: usize| rows.iter().map(|row| row[c].chars().count()).max().unwrap_or(0);
+    let width = |c: usize| {
+        rows.iter()
+            .map(|row| row[c].chars().count())
+            .max()
+            .unwrap_or(0)
+    };
     let widths: Vec<usize> = (0..columns).map(width).collect();
     for row in rows {
         for (c, (cell, width)) in row.iter().zip(&widths).enumerate() {
@@ -149,7 +166,10 @@ mod tests {
             ci95_high: half.map(|h| mean + h),
         };
         assert_eq!(cell(Some(estimate(123.456, Some(7.89)))), "123.5 ± 7.9");
-        assert_eq!(cell(Some(estimate(-0.012_345_6, Some(0.001)))), "-0.01235 ± 0.00100");
+        assert_eq!(
+            cell(Some(estimate(-0.012_345_6, Some(0.001)))),
+            "-0.01235 ± 0.00100"
+        );
         assert_eq!(cell(Some(estimate(98_765.0, None))), "98765");
         assert_eq!(cell(Some(estimate(0.0, Some(0.0)))), "0.0000 ± 0.0000");
         assert_eq!(cell(None), "-");

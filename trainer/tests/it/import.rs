@@ -1,0 +1,91 @@
+//! `trainer import`.
+
+use std::fs;
+use std::process::{Command, Output};
+
+fn import(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_trainer"))
+        .arg("import")
+        .args(arguments)
+        .output()
+        .expect("the program starts")
+}
+
+#[test]
+fn the_llm_trace_becomes_arrivals() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = |name: &str| folder.path().join(name).display().to_string();
+    let (code, conversation, out) = (file("code.csv"), file("conv.csv"), file("arrivals.csv"));
+    let header = "TIMESTAMP,ContextTokens,GeneratedTokens\n";
+    fs::write(
+        &code,
+        format!("{header}2023-11-16 18:17:03.5000000,10,20\n"),
+    )
+    .expect("written");
+    fs::write(
+        &conversation,
+        format!("{header}2023-11-16 18:17:02.0000000,30,40\n"),
+    )
+    .expect("written");
+    let from = [
+        "--from",
+        "azure-llm",
+        "--code",
+        &code,
+        "--conversation",
+        &conversation,
+    ];
+    let output = import(&[&from[..], &["--out", &out]].concat());
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    assert_eq!(
+        fs::read_to_string(&out).expect("the file is there"),
+        "time_s,application,context_tokens,generated_tokens\n\
+         0,conversation,30,40\n\
+         1.5,code,10,20\n"
+    );
+
+    fs::write(
+        &code,
+        format!("{header}2023-11-16 18:17:03.5000000,ten,20\n"),
+    )
+    .expect("written");
+    let output = import(&[&from[..], &["--out", &out]].concat());
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(65), "{error}");
+    assert!(
+        error.contains("code.csv:2: column `ContextTokens`"),
+        "{error}"
+    );
+}
+
+#[test]
+fn inputs_that_are_missing_or_of_another_trace_are_named() {
+    let error = |arguments: &[&str]| {
+        let output = import(arguments);
+        (
+            output.status.code(),
+            String::from_utf8_lossy(&output.stderr).into_owned(),
+        )
+    };
+    let (code, text) = error(&["--from", "scinet-testbed", "--tasks", "t.csv", "--out", "o"]);
+    assert_eq!(code, Some(2));
+    assert!(text.contains("--hosts"), "{text}");
+    let absent = [
+        "--from",
+        "scinet-testbed",
+        "--tasks",
+        "absent.csv",
+        "--hosts",
+        "h.csv",
+    ];
+    let (code, text) = error(&[&absent[..], &["--out", "o"]].concat());
+    assert_eq!(code, Some(66));
+    assert_eq!(text.matches("absent.csv").count(), 1, "{text}");
+    let (code, text) = error(&[&absent[..], &["--code", "c.csv", "--out", "o"]].concat());
+    assert_eq!(code, Some(1));
+    assert!(text.contains("takes --tasks and --hosts"), "{text}");
+}
