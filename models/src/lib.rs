@@ -3,3 +3,6 @@
 //! Not here: labels and training, which are the `trainer`'s.
 
 pub mod encoding;
+#[cfg(feature = "burn")]
+pub mod network;
+pub mod weights;
