@@ -63,21 +63,20 @@ pub fn explain(error: &anyhow::Error) -> String {
 #[must_use]
 pub fn exit_code(error: &anyhow::Error) -> ExitCode {
     let missing = |cause: &(dyn std::error::Error + 'static)| {
-        cause.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::NotFound)
+        cause
+            .downcast_ref::<io::Error>()
+            .is_some_and(|e| e.kind() == io::ErrorKind::NotFound)
             || matches!(cause.downcast_ref(), Some(ReportError::Nothing { .. }))
     };
     let code = if error.chain().any(missing) {
         66
     } else if error.chain().any(|cause| cause.is::<WorldError>()) {
         64
-    } else if error
-        .chain()
-        .any(|cause| {
-            cause.is::<datasets::ReadError>()
-                || cause.is::<datasets::ParquetError>()
-                || matches!(cause.downcast_ref(), Some(ReportError::Json { .. }))
-        })
-    {
+    } else if error.chain().any(|cause| {
+        cause.is::<datasets::ReadError>()
+            || cause.is::<datasets::ParquetError>()
+            || matches!(cause.downcast_ref(), Some(ReportError::Json { .. }))
+    }) {
         65
     } else if error.chain().any(|cause| cause.is::<ureq::Error>()) {
         69
@@ -94,9 +93,15 @@ mod tests {
     #[test]
     fn causes_are_told_once() {
         let source = io::Error::new(io::ErrorKind::NotFound, "no such file");
-        let error = datasets::ReadError::Io { path: "trace.csv".into(), source };
+        let error = datasets::ReadError::Io {
+            path: "trace.csv".into(),
+            source,
+        };
         let error = anyhow::Error::new(error).context("cannot import");
-        assert_eq!(explain(&error), "cannot import: cannot read trace.csv: no such file");
+        assert_eq!(
+            explain(&error),
+            "cannot import: cannot read trace.csv: no such file"
+        );
         assert_eq!(exit_code(&error), ExitCode::from(66));
     }
 
