@@ -3,6 +3,7 @@
 mod closed_loop;
 mod decider;
 mod documentation;
+mod hostile;
 mod http;
 mod program;
 mod round_trip;
