@@ -50,7 +50,11 @@ impl PolicyConfig {
     /// The same as plain widths.
     #[must_use]
     pub fn widths(&self) -> Widths {
-        Widths { host: self.host, context: self.context, head: self.head }
+        Widths {
+            host: self.host,
+            context: self.context,
+            head: self.head,
+        }
     }
 
     /// A fresh network, which answers as the greedy policy.
@@ -73,14 +77,24 @@ impl PolicyConfig {
     }
 
     fn head(&self, kind: Kind, input: &Standardization, device: &Device) -> Head {
-        let part = |rows| LinearConfig::new(rows, self.head).with_bias(false).init(device);
+        let part = |rows| {
+            LinearConfig::new(rows, self.head)
+                .with_bias(false)
+                .init(device)
+        };
         let features = kind.features();
         // In standardized features the greedy answer stands out by the inverse of the deviation.
-        let skip: Vec<f32> =
-            features.iter().map(|name| if *name == "greedy" { 1.0 } else { 0.0 }).collect();
+        let skip: Vec<f32> = features
+            .iter()
+            .map(|name| if *name == "greedy" { 1.0 } else { 0.0 })
+            .collect();
         Head {
             input: Standardize::new(input, device),
-            none: Initializer::Normal { mean: 0.0, std: 0.1 }.init([self.host], device),
+            none: Initializer::Normal {
+                mean: 0.0,
+                std: 0.1,
+            }
+            .init([self.host], device),
             host: part(self.host),
             candidate: part(features.len()),
             context: part(self.context),
@@ -94,7 +108,11 @@ impl PolicyConfig {
 
 impl From<Widths> for PolicyConfig {
     fn from(widths: Widths) -> Self {
-        Self { host: widths.host, context: widths.context, head: widths.head }
+        Self {
+            host: widths.host,
+            context: widths.context,
+            head: widths.head,
+        }
     }
 }
 
@@ -157,7 +175,10 @@ impl Batch {
         let (host_width, width) = (HOST_FEATURES.len(), kind.features().len());
         let batch = examples.len();
         let most = |count: fn(&Example<'_>) -> usize| examples.iter().map(count).max();
-        let hosts = most(|e| e.hosts.len()).unwrap_or(0).div_ceil(host_width).max(1);
+        let hosts = most(|e| e.hosts.len())
+            .unwrap_or(0)
+            .div_ceil(host_width)
+            .max(1);
         let candidates = most(|e| e.candidate_hosts.len()).unwrap_or(0).max(1);
         let mut host_rows = vec![0.0; batch * hosts * host_width];
         let mut host_mask = vec![0.0; batch * hosts];
@@ -272,7 +293,10 @@ impl PolicyNetwork {
         let most = hosts.clone().max_dim(1).squeeze_dim::<2>(1);
         let global = self.input_global.forward(batch.global);
         let context = Tensor::cat(vec![mean, most, global], 1);
-        let context = relu(self.context_2.forward(relu(self.context_1.forward(context))));
+        let context = relu(
+            self.context_2
+                .forward(relu(self.context_1.forward(context))),
+        );
         let scores = self.heads[batch.kind.index()].forward(
             &hosts,
             &context,
@@ -281,7 +305,10 @@ impl PolicyNetwork {
         );
         let mask = batch.candidate_mask;
         let scores = scores * mask.clone() + (mask - 1.0) * (-PADDED_SCORE);
-        Output { scores, forecast: self.forecast.forward(context) }
+        Output {
+            scores,
+            forecast: self.forecast.forward(context),
+        }
     }
 }
 
@@ -295,11 +322,17 @@ impl Head {
         candidate_hosts: Tensor<2, Int>,
     ) -> Tensor<2> {
         let [batch, _, width] = hosts.dims();
-        let none = self.none.val().reshape([1, 1, width]).expand([batch, 1, width]);
+        let none = self
+            .none
+            .val()
+            .reshape([1, 1, width])
+            .expand([batch, 1, width]);
         let hosts = self.host.forward(Tensor::cat(vec![hosts.clone(), none], 1));
         let [_, _, head] = hosts.dims();
         let [batch, count] = candidate_hosts.dims();
-        let index = candidate_hosts.unsqueeze_dim::<3>(2).expand([batch, count, head]);
+        let index = candidate_hosts
+            .unsqueeze_dim::<3>(2)
+            .expand([batch, count, head]);
         let hosts = hosts.gather(1, index);
         let candidates = self.input.forward(candidates);
         let context = self.context.forward(context.clone()).unsqueeze_dim::<3>(1);
@@ -378,7 +411,10 @@ impl PolicyNetwork {
             visit_linear(&format!("{name}.context"), &mut head.context, each);
             each(&format!("{name}.bias"), Slot::Vector(&mut head.bias));
             visit_linear(&format!("{name}.hidden"), &mut head.hidden, each);
-            each(&format!("{name}.output.weight"), Slot::Vector(&mut head.output));
+            each(
+                &format!("{name}.output.weight"),
+                Slot::Vector(&mut head.output),
+            );
             each(&format!("{name}.skip.weight"), Slot::Vector(&mut head.skip));
         }
     }
@@ -393,7 +429,10 @@ enum Slot<'a> {
 
 impl Standardize {
     fn visit_named(&mut self, name: &str, each: &mut dyn FnMut(&str, Slot<'_>)) {
-        each(&format!("input.{name}.mean"), Slot::Constant(&mut self.mean));
+        each(
+            &format!("input.{name}.mean"),
+            Slot::Constant(&mut self.mean),
+        );
         each(&format!("input.{name}.std"), Slot::Constant(&mut self.std));
     }
 }

@@ -48,7 +48,11 @@ pub struct Widths {
 
 impl Default for Widths {
     fn default() -> Self {
-        Self { host: 32, context: 48, head: 32 }
+        Self {
+            host: 32,
+            context: 48,
+            head: 32,
+        }
     }
 }
 
@@ -59,7 +63,9 @@ impl Widths {
     /// Whether the widths are usable.
     #[must_use]
     pub fn valid(&self) -> bool {
-        [self.host, self.context, self.head].iter().all(|w| (1..=MOST_WIDTH).contains(w))
+        [self.host, self.context, self.head]
+            .iter()
+            .all(|w| (1..=MOST_WIDTH).contains(w))
     }
 
     /// All tensors, each with its shape.
@@ -101,8 +107,13 @@ impl Widths {
     /// Number of parameters that are fitted.
     #[must_use]
     pub fn parameter_count(&self) -> usize {
-        let fitted = self.layout().into_iter().filter(|(name, _)| !name.starts_with("input."));
-        fitted.map(|(_, shape)| shape.iter().product::<usize>()).sum()
+        let fitted = self
+            .layout()
+            .into_iter()
+            .filter(|(name, _)| !name.starts_with("input."));
+        fitted
+            .map(|(_, shape)| shape.iter().product::<usize>())
+            .sum()
     }
 }
 
@@ -182,19 +193,32 @@ impl Weights {
         }
         let layout = widths.layout();
         for (name, expected) in &layout {
-            let values = tensors.get(name).ok_or_else(|| WeightsError::Missing(name.clone()))?;
+            let values = tensors
+                .get(name)
+                .ok_or_else(|| WeightsError::Missing(name.clone()))?;
             if values.len() != expected.iter().product::<usize>() {
                 let (name, expected) = (name.clone(), expected.clone());
-                return Err(WeightsError::Shape { name, found: vec![values.len()], expected });
+                return Err(WeightsError::Shape {
+                    name,
+                    found: vec![values.len()],
+                    expected,
+                });
             }
             let scale = name.starts_with("input.") && name.ends_with(".std");
             let bad = |v: &f32| !v.is_finite() || (scale && *v <= 0.0);
             if let Some(position) = values.iter().position(bad) {
                 let value = values[position].to_string();
-                return Err(WeightsError::Value { name: name.clone(), position, value });
+                return Err(WeightsError::Value {
+                    name: name.clone(),
+                    position,
+                    value,
+                });
             }
         }
-        if let Some(name) = tensors.keys().find(|name| !layout.iter().any(|(n, _)| n == *name)) {
+        if let Some(name) = tensors
+            .keys()
+            .find(|name| !layout.iter().any(|(n, _)| n == *name))
+        {
             return Err(WeightsError::Unknown(name.clone()));
         }
         Ok(Self { widths, tensors })
@@ -221,7 +245,12 @@ impl Weights {
         let layout = self.widths.layout();
         let bytes: Vec<Vec<u8>> = layout
             .iter()
-            .map(|(name, _)| self.get(name).iter().flat_map(|v| v.to_le_bytes()).collect())
+            .map(|(name, _)| {
+                self.get(name)
+                    .iter()
+                    .flat_map(|v| v.to_le_bytes())
+                    .collect()
+            })
             .collect();
         let format = |error: safetensors::SafeTensorError| WeightsError::Format(error.to_string());
         let mut views = BTreeMap::new();
@@ -247,16 +276,28 @@ impl Weights {
         let mut tensors = BTreeMap::new();
         for (name, view) in file.iter() {
             let name = name.to_owned();
-            let Some(shape) = expected.get(&name) else { return Err(WeightsError::Unknown(name)) };
+            let Some(shape) = expected.get(&name) else {
+                return Err(WeightsError::Unknown(name));
+            };
             if view.shape() != shape.as_slice() {
                 let (found, expected) = (view.shape().to_vec(), shape.clone());
-                return Err(WeightsError::Shape { name, found, expected });
+                return Err(WeightsError::Shape {
+                    name,
+                    found,
+                    expected,
+                });
             }
             if view.dtype() != Dtype::F32 {
-                return Err(WeightsError::Type { name, found: format!("{:?}", view.dtype()) });
+                return Err(WeightsError::Type {
+                    name,
+                    found: format!("{:?}", view.dtype()),
+                });
             }
             let (words, _) = view.data().as_chunks::<4>();
-            tensors.insert(name, words.iter().map(|word| f32::from_le_bytes(*word)).collect());
+            tensors.insert(
+                name,
+                words.iter().map(|word| f32::from_le_bytes(*word)).collect(),
+            );
         }
         Self::new(widths, tensors)
     }
@@ -278,13 +319,19 @@ impl Standardization {
     /// Changes nothing.
     #[must_use]
     pub fn identity(width: usize) -> Self {
-        Self { mean: vec![0.0; width], std: vec![1.0; width] }
+        Self {
+            mean: vec![0.0; width],
+            std: vec![1.0; width],
+        }
     }
 
     /// Mean and standard deviation of the columns of `rows`, each of `width` features; without
     /// rows the identity. Features that (almost) do not vary keep their scale.
     #[must_use]
-    #[expect(clippy::cast_possible_truncation, reason = "weights are single precision")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "weights are single precision"
+    )]
     pub fn of<'a>(rows: impl Iterator<Item = &'a [f32]>, width: usize) -> Self {
         // Welford's algorithm: stable in one pass.
         let mut count = 0.0_f64;
@@ -304,7 +351,9 @@ impl Standardization {
         let std = squares.iter().map(|s| (s / count).sqrt());
         Self {
             mean: mean.iter().map(|m| *m as f32).collect(),
-            std: std.map(|s| if s < LEAST_STD { 1.0 } else { s as f32 }).collect(),
+            std: std
+                .map(|s| if s < LEAST_STD { 1.0 } else { s as f32 })
+                .collect(),
         }
     }
 }
