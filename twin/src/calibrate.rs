@@ -51,6 +51,14 @@ pub enum CalibrateError {
     /// The recording could not be read.
     #[error(transparent)]
     Recording(#[from] RecordingError),
+    /// The inputs could not be read.
+    #[error("{path}: cannot read: {source}")]
+    InputsRead {
+        /// The file.
+        path: String,
+        /// The reason.
+        source: std::io::Error,
+    },
     /// The inputs are wrong.
     #[error("{origin}: {problem}")]
     Inputs {
@@ -229,9 +237,15 @@ pub fn calibrate(
     let window = window.unwrap_or_else(|| span(recording));
     let shapes = cells::shapes(recording)?;
     let cells = cells::cells(recording, &shapes);
-    let machine = Machine { vcpus: inputs.vcpus, cap: inputs.vcpus, interval_s };
+    let machine = Machine {
+        vcpus: inputs.vcpus,
+        cap: inputs.vcpus,
+        interval_s,
+    };
     let jobs_in = |takes: &dyn Fn(u32) -> bool| {
-        cells::jobs(recording, &shapes, &cells, |i| (window.0..window.1).contains(&i) && takes(i))
+        cells::jobs(recording, &shapes, &cells, |i| {
+            (window.0..window.1).contains(&i) && takes(i)
+        })
     };
     let split = |fitted: &dyn Fn(u32) -> bool| {
         let (seen, unseen) = (jobs_in(fitted), jobs_in(&|i| !fitted(i)));
@@ -241,7 +255,7 @@ pub fn calibrate(
     };
     let middle = window.0 + window.1.saturating_sub(window.0) / 2;
     let halves = split(&|i| i < middle)?;
-    let stretches = split(&|i| (i - window.0) / STRETCH % 2 == 0)?;
+    let stretches = split(&|i| ((i - window.0) / STRETCH).is_multiple_of(2))?;
 
     let all = jobs_in(&|_| true);
     let (machine, demands, caps) = fit::fit(&Replay::new(&all), &cells, machine);
@@ -290,7 +304,10 @@ fn complete(jobs: &[Job], cells: &[Cell], (from, until): (u32, u32)) -> Result<(
 /// The intervals from the first start of a task to the last.
 fn span(recording: &Recording) -> (u32, u32) {
     let starts = || recording.tasks.iter().map(|t| t.started_interval);
-    (starts().min().unwrap_or(0), starts().max().map_or(0, |last| last + 1))
+    (
+        starts().min().unwrap_or(0),
+        starts().max().map_or(0, |last| last + 1),
+    )
 }
 
 /// Recorded and replayed durations of `jobs`.
@@ -309,7 +326,10 @@ fn compare(jobs: &[Job], cells: &[Cell], demands: &[Demand], machine: Machine) -
         noise += length.variance * machine.interval_s.powi(2);
         let cell = &cells[job.cell];
         let pair = (recorded, predicted);
-        groups.entry((&cell.application, &cell.variant)).or_default().push(pair);
+        groups
+            .entry((&cell.application, &cell.variant))
+            .or_default()
+            .push(pair);
         company.entry(others(jobs, i)).or_default().push(pair);
         time.entry(job.started / 100 * 100).or_default().push(pair);
     }
@@ -320,7 +340,10 @@ fn compare(jobs: &[Job], cells: &[Cell], demands: &[Demand], machine: Machine) -
         mae_s: absolute / n,
         bias_s: bias / n,
         noise_rmse_s: (noise / n).sqrt(),
-        rows: groups.into_iter().map(|(names, pairs)| comparison_row(names, &pairs)).collect(),
+        rows: groups
+            .into_iter()
+            .map(|(names, pairs)| comparison_row(names, &pairs))
+            .collect(),
         by_company: group_rows(company),
         by_time: group_rows(time),
     }
@@ -331,7 +354,12 @@ fn group_rows(groups: BTreeMap<u32, Vec<(f64, f64)>>) -> Vec<GroupRow> {
         .into_iter()
         .map(|(key, pairs)| {
             let (recorded_s, predicted_s) = means(&pairs);
-            GroupRow { key, tasks: pairs.len(), recorded_s, predicted_s }
+            GroupRow {
+                key,
+                tasks: pairs.len(),
+                recorded_s,
+                predicted_s,
+            }
         })
         .collect()
 }
@@ -350,13 +378,13 @@ fn others(jobs: &[Job], i: usize) -> u32 {
 
 fn means(pairs: &[(f64, f64)]) -> (f64, f64) {
     let n = pairs.len().max(1) as f64;
-    (pairs.iter().map(|p| p.0).sum::<f64>() / n, pairs.iter().map(|p| p.1).sum::<f64>() / n)
+    (
+        pairs.iter().map(|p| p.0).sum::<f64>() / n,
+        pairs.iter().map(|p| p.1).sum::<f64>() / n,
+    )
 }
 
-fn comparison_row(
-    (application, variant): (&str, &str),
-    pairs: &[(f64, f64)],
-) -> ComparisonRow {
+fn comparison_row((application, variant): (&str, &str), pairs: &[(f64, f64)]) -> ComparisonRow {
     let n = pairs.len() as f64;
     let (recorded_s, predicted_s) = means(pairs);
     let squares: f64 = pairs.iter().map(|p| (p.0 - recorded_s).powi(2)).sum();
@@ -368,5 +396,93 @@ fn comparison_row(
         standard_error_s: (squares / (n - 1.0).max(1.0) / n).sqrt(),
         predicted_s,
         difference_percent: (predicted_s / recorded_s - 1.0) * 100.0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::world::embedded;
+
+    fn testbed(window: Option<(u32, u32)>) -> Result<Calibration, CalibrateError> {
+        calibrate(&Recording::embedded()?, &Inputs::embedded()?, 5.0, window)
+    }
+
+    #[test]
+    fn the_table_of_the_embedded_world_is_the_output() {
+        let calibration = testbed(None).expect("the embedded recording can be fitted");
+        let inputs = Inputs::embedded().expect("the embedded inputs are right");
+        let applications =
+            table::applications(&calibration, &inputs).expect("the inputs list what was recorded");
+        let world = embedded::find(embedded::WORLDS, "scinet-16").expect("an embedded world");
+        let (_, rest) = world
+            .split_once(table::BEGIN)
+            .expect("the marker before the table");
+        let (committed, _) = rest
+            .split_once(table::END)
+            .expect("the marker after the table");
+        assert_eq!(
+            table::to_toml(&applications).trim(),
+            committed.trim(),
+            "put the output of `twin calibrate --format toml` between the markers of \
+             twin/worlds/scinet-16.toml"
+        );
+    }
+
+    #[test]
+    fn the_fit_is_as_good_as_noise_allows() {
+        let calibration = testbed(None).expect("the embedded recording can be fitted");
+        assert_eq!(calibration.shapes["layer"], Shape::Chain(2));
+        assert_eq!(calibration.shapes["semantic"], Shape::Parallel(4));
+        assert_eq!(calibration.shapes["compression"], Shape::Chain(1));
+        let fitted = &calibration.fitted;
+        assert_eq!(fitted.tasks, 1882);
+        assert!(
+            fitted.rmse_s < 1.1 * fitted.noise_rmse_s,
+            "{}",
+            fitted.rmse_s
+        );
+        for row in &fitted.rows {
+            let difference = (row.predicted_s - row.recorded_s).abs();
+            assert!(difference < row.standard_error_s / 2.0, "{row:?}");
+        }
+        let unseen = &calibration.stretches;
+        assert!(
+            unseen.rmse_s < 1.1 * unseen.noise_rmse_s,
+            "{}",
+            unseen.rmse_s
+        );
+    }
+
+    #[test]
+    fn errors_say_what_to_do() {
+        let short = testbed(Some((0, 10)))
+            .expect_err("ten intervals are too few")
+            .to_string();
+        assert!(short.contains("choose a longer window"), "{short}");
+        let wrong = calibrate(
+            &Recording::embedded().expect("the embedded files are right"),
+            &Inputs::embedded().expect("the embedded inputs are right"),
+            0.0,
+            None,
+        );
+        let message = wrong.expect_err("an interval has a length").to_string();
+        assert_eq!(
+            message,
+            "--interval-s: must be finite and above zero, found 0"
+        );
+    }
+
+    #[test]
+    fn inputs_must_list_what_was_recorded() {
+        let calibration = testbed(None).expect("the embedded recording can be fitted");
+        let mut inputs = Inputs::embedded().expect("the embedded inputs are right");
+        inputs.applications[0].name = "blurr".into();
+        let error = table::applications(&calibration, &inputs).expect_err("blur is missing");
+        assert_eq!(
+            error.to_string(),
+            "the recording has application \"blur\", which the inputs do not list, did you mean \
+             \"blurr\"?"
+        );
     }
 }

@@ -28,8 +28,15 @@ pub const TASKS_HEADER: [&str; 8] = [
 ];
 
 /// The header of a file of hosts.
-pub const HOSTS_HEADER: [&str; 7] =
-    ["interval", "host", "enabled", "running_tasks", "cpu_percent", "power_w", "ram_used_percent"];
+pub const HOSTS_HEADER: [&str; 7] = [
+    "interval",
+    "host",
+    "enabled",
+    "running_tasks",
+    "cpu_percent",
+    "power_w",
+    "ram_used_percent",
+];
 
 /// The most intervals that a recording may span.
 pub const MAX_INTERVALS: u32 = 10_000_000;
@@ -121,8 +128,14 @@ impl Recording {
     /// Never, unless the program was built from a damaged file.
     pub fn embedded() -> Result<Self, RecordingError> {
         Self::parse(
-            (include_str!("../worlds/scinet-testbed.tasks.csv"), "scinet-testbed.tasks.csv"),
-            (include_str!("../worlds/scinet-testbed.hosts.csv"), "scinet-testbed.hosts.csv"),
+            (
+                include_str!("../worlds/scinet-testbed.tasks.csv"),
+                "scinet-testbed.tasks.csv",
+            ),
+            (
+                include_str!("../worlds/scinet-testbed.hosts.csv"),
+                "scinet-testbed.hosts.csv",
+            ),
         )
     }
 
@@ -164,12 +177,19 @@ fn rows<T>(
     header: &[&'static str],
     make: fn(&Row<'_>) -> Result<T, String>,
 ) -> Result<Vec<T>, RecordingError> {
-    let fail = |line, problem| RecordingError::Line { origin: origin.into(), line, problem };
+    let fail = |line, problem| RecordingError::Line {
+        origin: origin.into(),
+        line,
+        problem,
+    };
     let mut reader = csv::Reader::from_reader(text.as_bytes());
     let found = reader.headers().map_err(|e| fail(1, e.to_string()))?;
     if found.iter().ne(header.iter().copied()) {
         let found = found.iter().collect::<Vec<_>>().join(",");
-        return Err(fail(1, format!("the header must be {}, found {found}", header.join(","))));
+        return Err(fail(
+            1,
+            format!("the header must be {}, found {found}", header.join(",")),
+        ));
     }
     let mut list = Vec::new();
     let mut record = StringRecord::new();
@@ -181,11 +201,16 @@ fn rows<T>(
             break;
         }
         let line = record.position().map_or(0, csv::Position::line);
-        let row = Row { header, record: &record };
+        let row = Row {
+            header,
+            record: &record,
+        };
         list.push(make(&row).map_err(|problem| fail(line, problem))?);
     }
     if list.is_empty() {
-        return Err(RecordingError::Empty { origin: origin.into() });
+        return Err(RecordingError::Empty {
+            origin: origin.into(),
+        });
     }
     Ok(list)
 }
@@ -198,17 +223,26 @@ struct Row<'a> {
 
 impl Row<'_> {
     fn problem(&self, column: usize, expected: &str) -> String {
-        format!("{}: expected {expected}, found \"{}\"", self.header[column], &self.record[column])
+        format!(
+            "{}: expected {expected}, found \"{}\"",
+            self.header[column], &self.record[column]
+        )
     }
 
     fn parsed<T: FromStr>(&self, column: usize, expected: &str) -> Result<T, String> {
-        self.record[column].parse().map_err(|_| self.problem(column, expected))
+        self.record[column]
+            .parse()
+            .map_err(|_| self.problem(column, expected))
     }
 
     fn below(&self, column: usize, most: u32) -> Result<u32, String> {
         let expected = format!("a whole number from 0 to {}", most - 1);
         let value: u32 = self.parsed(column, &expected)?;
-        if value < most { Ok(value) } else { Err(self.problem(column, &expected)) }
+        if value < most {
+            Ok(value)
+        } else {
+            Err(self.problem(column, &expected))
+        }
     }
 
     fn host(&self, column: usize) -> Result<u32, String> {
@@ -218,7 +252,11 @@ impl Row<'_> {
     fn between(&self, column: usize, least: f64, most: f64) -> Result<f64, String> {
         let expected = format!("a number from {least} to {most}");
         let value: f64 = self.parsed(column, &expected)?;
-        if (least..=most).contains(&value) { Ok(value) } else { Err(self.problem(column, &expected)) }
+        if (least..=most).contains(&value) {
+            Ok(value)
+        } else {
+            Err(self.problem(column, &expected))
+        }
     }
 
     fn name(&self, column: usize) -> Result<String, String> {

@@ -60,18 +60,32 @@ pub fn shapes(recording: &Recording) -> Result<BTreeMap<String, Shape>, Calibrat
         tasks.sort_by_key(|t| t.task);
         let count = tasks.len();
         let numbered = tasks.iter().enumerate().all(|(i, t)| t.task as usize == i);
-        let chained = tasks.windows(2).all(|w| w[1].started_interval >= w[0].finished_interval);
-        let found = if chained { Shape::Chain(count) } else { Shape::Parallel(count) };
+        let chained = tasks
+            .windows(2)
+            .all(|w| w[1].started_interval >= w[0].finished_interval);
+        let found = if chained {
+            Shape::Chain(count)
+        } else {
+            Shape::Parallel(count)
+        };
         let variant = &tasks[0].variant;
         match shapes.get_mut(variant) {
             _ if !numbered => {
-                return Err(CalibrateError::Tasks { request, variant: variant.clone(), count });
+                return Err(CalibrateError::Tasks {
+                    request,
+                    variant: variant.clone(),
+                    count,
+                });
             }
             None => {
                 shapes.insert(variant.clone(), found);
             }
             Some(shape) if shape.tasks() != count => {
-                return Err(CalibrateError::Tasks { request, variant: variant.clone(), count });
+                return Err(CalibrateError::Tasks {
+                    request,
+                    variant: variant.clone(),
+                    count,
+                });
             }
             Some(shape) if !chained => *shape = found,
             Some(_) => {}
@@ -112,7 +126,9 @@ fn cell_of(task: &Task, shapes: &BTreeMap<String, Shape>) -> Cell {
     Cell {
         application: task.application.clone(),
         variant: task.variant.clone(),
-        place: shapes.get(&task.variant).map_or(0, |s| s.demand(task.task as usize)),
+        place: shapes
+            .get(&task.variant)
+            .map_or(0, |s| s.demand(task.task as usize)),
     }
 }
 
@@ -144,7 +160,12 @@ pub fn jobs(
         .filter_map(|t| {
             let cell = cells.binary_search(&cell_of(t, shapes)).ok()?;
             let length = t.finished_interval - t.started_interval;
-            Some(Job { cell, host: t.host, started: t.started_interval, length })
+            Some(Job {
+                cell,
+                host: t.host,
+                started: t.started_interval,
+                length,
+            })
         })
         .collect();
     list.sort_by_key(|j| (j.host, j.started, j.cell, j.length));

@@ -7,7 +7,7 @@ use anyhow::Context;
 use clap::{Args as ClapArgs, ValueEnum};
 
 use super::inputs::Inputs;
-use super::{calibrate, report, table};
+use super::{CalibrateError, calibrate, report, table};
 use crate::recording::Recording;
 
 /// Finds the demand of fragments in a recording of a real run.
@@ -49,16 +49,12 @@ pub enum Format {
 /// closed.
 pub fn run(args: &Args) -> anyhow::Result<()> {
     let recording = match &args.recording {
-        Some((tasks, hosts)) => Recording::load(tasks, hosts)?,
-        None => Recording::embedded()?,
-    };
+        Some((tasks, hosts)) => Recording::load(tasks, hosts),
+        None => Recording::embedded(),
+    }
+    .map_err(CalibrateError::from)?;
     let inputs = match &args.inputs {
-        Some(path) => {
-            let origin = path.display().to_string();
-            let text = std::fs::read_to_string(path)
-                .with_context(|| format!("{origin}: cannot read"))?;
-            Inputs::parse(&text, &origin)?
-        }
+        Some(path) => Inputs::load(path)?,
         None => Inputs::embedded()?,
     };
     let calibration = calibrate(&recording, &inputs, args.interval_s, args.window)?;
@@ -67,7 +63,10 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         Format::Json => serde_json::to_string_pretty(&calibration)? + "\n",
         Format::Toml => table::to_toml(&table::applications(&calibration, &inputs)?),
     };
-    std::io::stdout().lock().write_all(text.as_bytes()).context("cannot write to standard output")
+    std::io::stdout()
+        .lock()
+        .write_all(text.as_bytes())
+        .context("cannot write to standard output")
 }
 
 /// Two paths with a comma between.

@@ -67,8 +67,11 @@ pub fn cpu_use(
     interval_s: f64,
     modeled_vcpu_s: f64,
 ) -> CpuUse {
-    let samples: Vec<&HostSample> =
-        recording.hosts.iter().filter(|s| (window.0..window.1).contains(&s.interval)).collect();
+    let samples: Vec<&HostSample> = recording
+        .hosts
+        .iter()
+        .filter(|s| (window.0..window.1).contains(&s.interval))
+        .collect();
     let percent: f64 = samples.iter().map(|s| s.cpu_percent).sum();
     let available_vcpu_s = samples.len().max(1) as f64 * vcpus * interval_s;
     let (applications, background_vcpus) = regression(recording, &samples, vcpus, interval_s);
@@ -84,14 +87,20 @@ pub fn cpu_use(
 fn by_running_tasks(samples: &[&HostSample], vcpus: f64) -> Vec<ByRunningTasks> {
     let mut groups: BTreeMap<u32, Vec<f64>> = BTreeMap::new();
     for sample in samples {
-        groups.entry(sample.running_tasks).or_default().push(sample.cpu_percent);
+        groups
+            .entry(sample.running_tasks)
+            .or_default()
+            .push(sample.cpu_percent);
     }
     let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len().max(1) as f64;
     groups
         .into_iter()
         .map(|(running_tasks, values)| {
-            let computing: Vec<f64> =
-                values.iter().copied().filter(|v| *v > COMPUTING_PERCENT).collect();
+            let computing: Vec<f64> = values
+                .iter()
+                .copied()
+                .filter(|v| *v > COMPUTING_PERCENT)
+                .collect();
             ByRunningTasks {
                 running_tasks,
                 samples: values.len(),
@@ -110,19 +119,31 @@ fn regression(
     vcpus: f64,
     interval_s: f64,
 ) -> (Vec<CpuTime>, f64) {
-    let mut names: Vec<&str> = recording.tasks.iter().map(|t| t.application.as_str()).collect();
+    let mut names: Vec<&str> = recording
+        .tasks
+        .iter()
+        .map(|t| t.application.as_str())
+        .collect();
     names.sort_unstable();
     names.dedup();
-    let rows: BTreeMap<(u32, u32), usize> =
-        samples.iter().enumerate().map(|(i, s)| ((s.interval, s.host), i)).collect();
+    let rows: BTreeMap<(u32, u32), usize> = samples
+        .iter()
+        .enumerate()
+        .map(|(i, s)| ((s.interval, s.host), i))
+        .collect();
     let mut x = vec![vec![0.0; names.len() + 1]; samples.len()];
-    let y: Vec<f64> = samples.iter().map(|s| s.cpu_percent / 100.0 * vcpus * interval_s).collect();
+    let y: Vec<f64> = samples
+        .iter()
+        .map(|s| s.cpu_percent / 100.0 * vcpus * interval_s)
+        .collect();
     let mut durations = vec![(0.0, 0.0); names.len()];
     for row in &mut x {
         row[names.len()] = 1.0;
     }
     for task in &recording.tasks {
-        let Ok(column) = names.binary_search(&task.application.as_str()) else { continue };
+        let Ok(column) = names.binary_search(&task.application.as_str()) else {
+            continue;
+        };
         let touched = task.finished_interval - task.started_interval + 1;
         let mut seen = false;
         for interval in task.started_interval..=task.finished_interval {
@@ -136,7 +157,9 @@ fn regression(
             durations[column].1 += 1.0;
         }
     }
-    let Some((values, errors)) = least_squares(&x, &y) else { return (Vec::new(), 0.0) };
+    let Some((values, errors)) = least_squares(&x, &y) else {
+        return (Vec::new(), 0.0);
+    };
     let applications = names
         .iter()
         .enumerate()
@@ -187,7 +210,8 @@ fn inverse(mut a: Vec<Vec<f64>>) -> Option<Vec<Vec<f64>>> {
         row.extend((0..n).map(|j| f64::from(u8::from(i == j))));
     }
     for column in 0..n {
-        let pivot = (column..n).max_by(|&i, &j| a[i][column].abs().total_cmp(&a[j][column].abs()))?;
+        let pivot =
+            (column..n).max_by(|&i, &j| a[i][column].abs().total_cmp(&a[j][column].abs()))?;
         if a[pivot][column].abs() < 1e-9 {
             return None;
         }
@@ -197,7 +221,9 @@ fn inverse(mut a: Vec<Vec<f64>>) -> Option<Vec<Vec<f64>>> {
         let source = a[column].clone();
         for (_, row) in a.iter_mut().enumerate().filter(|(i, _)| *i != column) {
             let factor = row[column];
-            row.iter_mut().zip(&source).for_each(|(v, s)| *v -= factor * s);
+            row.iter_mut()
+                .zip(&source)
+                .for_each(|(v, s)| *v -= factor * s);
         }
     }
     Some(a.into_iter().map(|row| row[n..].to_vec()).collect())

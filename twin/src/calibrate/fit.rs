@@ -59,8 +59,16 @@ pub(crate) fn recorded(jobs: &[Job], cells: usize) -> Vec<Moments> {
             let n = count.max(1) as f64;
             let mean = sum / n;
             let spread = (squares / n - mean * mean).max(0.0);
-            let unbiased = if count >= MIN_TASKS { spread * n / (n - 1.0) } else { 0.0 };
-            Moments { count, mean, variance: unbiased }
+            let unbiased = if count >= MIN_TASKS {
+                spread * n / (n - 1.0)
+            } else {
+                0.0
+            };
+            Moments {
+                count,
+                mean,
+                variance: unbiased,
+            }
         })
         .collect()
 }
@@ -77,7 +85,11 @@ fn replayed(jobs: &[Job], lengths: &[Length], cells: usize) -> Vec<Moments> {
         .map(|(count, sum, squares)| {
             let n = count.max(1) as f64;
             let mean = sum / n;
-            Moments { count, mean, variance: (squares / n - mean * mean).max(0.0) }
+            Moments {
+                count,
+                mean,
+                variance: (squares / n - mean * mean).max(0.0),
+            }
         })
         .collect()
 }
@@ -87,7 +99,10 @@ pub(crate) fn demands(replay: &Replay<'_>, cells: &[Cell], machine: Machine) -> 
     let targets = recorded(replay.jobs, cells.len());
     let mut demands: Vec<Demand> = targets
         .iter()
-        .map(|t| Demand { alone_s: t.mean.max(MIN_MEAN) * machine.interval_s, cv: 0.3 })
+        .map(|t| Demand {
+            alone_s: t.mean.max(MIN_MEAN) * machine.interval_s,
+            cv: 0.3,
+        })
         .collect();
     for _ in 0..STEPS {
         let lengths = replay.lengths(&demands, machine);
@@ -126,14 +141,19 @@ pub(crate) fn fit(
     let tried: Vec<(CapTrial, Vec<Demand>)> = caps
         .into_par_iter()
         .map(|cap_vcpus| {
-            let machine = Machine { cap: cap_vcpus, ..machine };
+            let machine = Machine {
+                cap: cap_vcpus,
+                ..machine
+            };
             let demands = demands(replay, cells, machine);
             let rmse_s = rmse_s(replay.jobs, &replay.lengths(&demands, machine), machine);
             (CapTrial { cap_vcpus, rmse_s }, demands)
         })
         .collect();
     let trials = tried.iter().map(|t| t.0).collect();
-    let best = tried.into_iter().min_by(|a, b| a.0.rmse_s.total_cmp(&b.0.rmse_s));
+    let best = tried
+        .into_iter()
+        .min_by(|a, b| a.0.rmse_s.total_cmp(&b.0.rmse_s));
     let (cap, demands) = best.map_or_else(
         || (machine.cap, demands(replay, cells, machine)),
         |(trial, demands)| (trial.cap_vcpus, demands),
@@ -143,8 +163,11 @@ pub(crate) fn fit(
 
 /// Root mean square difference of recorded and replayed durations, in s.
 pub(crate) fn rmse_s(jobs: &[Job], lengths: &[Length], machine: Machine) -> f64 {
-    let squares: f64 =
-        jobs.iter().zip(lengths).map(|(j, l)| (f64::from(j.length) - l.mean).powi(2)).sum();
+    let squares: f64 = jobs
+        .iter()
+        .zip(lengths)
+        .map(|(j, l)| (f64::from(j.length) - l.mean).powi(2))
+        .sum();
     (squares / jobs.len().max(1) as f64).sqrt() * machine.interval_s
 }
 
@@ -156,17 +179,36 @@ mod tests {
     fn known_demands_are_recovered() {
         // Lengths drawn with a mean of 9 s and a cv of 0.4, two tasks at a time, cap 2: the second
         // task of a pair slows the first down, and the fit must see through it.
-        let machine = Machine { vcpus: 2.0, cap: 2.0, interval_s: 5.0 };
+        let machine = Machine {
+            vcpus: 2.0,
+            cap: 2.0,
+            interval_s: 5.0,
+        };
         let mut jobs: Vec<Job> = (0..2000)
-            .map(|i| Job { cell: 0, host: 0, started: (i / 2) * 20, length: 0 })
+            .map(|i| Job {
+                cell: 0,
+                host: 0,
+                started: (i / 2) * 20,
+                length: 0,
+            })
             .collect();
-        let truth = [Demand { alone_s: 9.0, cv: 0.4 }];
+        let truth = [Demand {
+            alone_s: 9.0,
+            cv: 0.4,
+        }];
         let lengths = Replay::with(&jobs, 99, 1).lengths(&truth, machine);
         for (job, length) in jobs.iter_mut().zip(&lengths) {
-            job.length = (0..100u32).filter(|k| f64::from(*k) + 0.5 < length.mean).map(|_| 1).sum();
+            job.length = (0..100u32)
+                .filter(|k| f64::from(*k) + 0.5 < length.mean)
+                .map(|_| 1)
+                .sum();
         }
         let replay = Replay::new(&jobs);
-        let cell = Cell { application: "a".into(), variant: "v".into(), place: 0 };
+        let cell = Cell {
+            application: "a".into(),
+            variant: "v".into(),
+            place: 0,
+        };
         let found = demands(&replay, &[cell], machine)[0];
         assert!((found.alone_s - 9.0).abs() < 0.3, "{found:?}");
         assert!((found.cv - 0.4).abs() < 0.12, "{found:?}");

@@ -1,6 +1,8 @@
 //! What a recording does not tell and a table of applications needs: accuracies, memory, sizes of
 //! transfers, the rule for deadlines. One TOML file; every value in it says where it is from.
 
+use std::path::Path;
+
 use serde::{Deserialize, Serialize};
 
 use super::CalibrateError;
@@ -71,7 +73,26 @@ impl Inputs {
     ///
     /// Never, unless the program was built from a damaged file.
     pub fn embedded() -> Result<Self, CalibrateError> {
-        Self::parse(include_str!("../../worlds/scinet-16.inputs.toml"), "scinet-16.inputs.toml")
+        Self::parse(
+            include_str!("../../worlds/scinet-16.inputs.toml"),
+            "scinet-16.inputs.toml",
+        )
+    }
+
+    /// The values in the file at `path`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Inputs::parse`], and if the file cannot be read.
+    pub fn load(path: &Path) -> Result<Self, CalibrateError> {
+        let origin = path.display().to_string();
+        match std::fs::read_to_string(path) {
+            Ok(text) => Self::parse(&text, &origin),
+            Err(source) => Err(CalibrateError::InputsRead {
+                path: origin,
+                source,
+            }),
+        }
     }
 
     /// The values in `text`; `origin` names it in errors.
@@ -80,8 +101,10 @@ impl Inputs {
     ///
     /// If the text is not TOML of this form or a value is out of range.
     pub fn parse(text: &str, origin: &str) -> Result<Self, CalibrateError> {
-        let fail =
-            |problem: String| CalibrateError::Inputs { origin: origin.into(), problem };
+        let fail = |problem: String| CalibrateError::Inputs {
+            origin: origin.into(),
+            problem,
+        };
         let inputs: Self = toml::from_str(text).map_err(|e| fail(e.to_string()))?;
         for (field, value) in [
             ("vcpus", inputs.vcpus),
@@ -90,7 +113,9 @@ impl Inputs {
             ("deadline.step_s", inputs.deadline.step_s),
         ] {
             if !(value.is_finite() && value > 0.0) {
-                return Err(fail(format!("{field}: must be finite and above zero, found {value}")));
+                return Err(fail(format!(
+                    "{field}: must be finite and above zero, found {value}"
+                )));
             }
         }
         let quantile = inputs.deadline.quantile;

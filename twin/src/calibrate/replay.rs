@@ -75,7 +75,12 @@ impl<'a> Replay<'a> {
                 phases.push(stream::unit(!of_start, replication));
             }
         }
-        Self { jobs, normals, phases, replications }
+        Self {
+            jobs,
+            normals,
+            phases,
+            replications,
+        }
     }
 
     /// The lengths of all jobs under `demands`, by position of the cell.
@@ -110,7 +115,10 @@ impl<'a> Replay<'a> {
         sums.into_iter()
             .map(|(sum, squares): (f64, f64)| {
                 let mean = sum / count;
-                Length { mean, variance: (squares / count - mean * mean).max(0.0) }
+                Length {
+                    mean,
+                    variance: (squares / count - mean * mean).max(0.0),
+                }
             })
             .collect()
     }
@@ -140,7 +148,11 @@ fn run_host(
         let start = jobs.get(next).map_or(f64::INFINITY, |j| {
             (f64::from(j.started) + phases[next]) * machine.interval_s
         });
-        let (then, ended) = if start <= end { (start, None) } else { (end, first) };
+        let (then, ended) = if start <= end {
+            (start, None)
+        } else {
+            (end, first)
+        };
         if then.is_infinite() {
             return;
         }
@@ -164,7 +176,11 @@ fn run_host(
 mod tests {
     use super::*;
 
-    const MACHINE: Machine = Machine { vcpus: 2.0, cap: 1.0, interval_s: 5.0 };
+    const MACHINE: Machine = Machine {
+        vcpus: 2.0,
+        cap: 1.0,
+        interval_s: 5.0,
+    };
 
     fn mean_of(jobs: &[Job], alone_s: f64, machine: Machine) -> f64 {
         let demands = [Demand { alone_s, cv: 0.0 }];
@@ -175,8 +191,14 @@ mod tests {
     #[test]
     fn rounding_keeps_the_mean() {
         // Alone for 7 s: floor(phase + 1.4) is 1 with probability 0.6 and 2 with 0.4.
-        let jobs: Vec<Job> =
-            (0..200).map(|i| Job { cell: 0, host: 0, started: i * 10, length: 0 }).collect();
+        let jobs: Vec<Job> = (0..200)
+            .map(|i| Job {
+                cell: 0,
+                host: 0,
+                started: i * 10,
+                length: 0,
+            })
+            .collect();
         let mean = mean_of(&jobs, 7.0, MACHINE);
         assert!((mean - 1.4).abs() < 0.02, "{mean}");
     }
@@ -185,13 +207,23 @@ mod tests {
     fn tasks_share_the_host() {
         // Four together on two vCPUs get half a vCPU each and take 20 s instead of 10 s.
         let jobs: Vec<Job> = (0..800)
-            .map(|i| Job { cell: 0, host: 0, started: (i / 4) * 10, length: 0 })
+            .map(|i| Job {
+                cell: 0,
+                host: 0,
+                started: (i / 4) * 10,
+                length: 0,
+            })
             .collect();
         let mean = mean_of(&jobs, 10.0, MACHINE);
         assert!((mean - 4.0).abs() < 0.02, "{mean}");
         // Two together get one vCPU each, as alone.
         let jobs: Vec<Job> = (0..400)
-            .map(|i| Job { cell: 0, host: 0, started: (i / 2) * 10, length: 0 })
+            .map(|i| Job {
+                cell: 0,
+                host: 0,
+                started: (i / 2) * 10,
+                length: 0,
+            })
             .collect();
         let mean = mean_of(&jobs, 10.0, MACHINE);
         assert!((mean - 2.0).abs() < 0.02, "{mean}");

@@ -41,9 +41,17 @@ fn write_demands(text: &mut String, c: &Calibration) -> std::fmt::Result {
             d.cell.application, d.cell.variant, d.cell.place, d.tasks, d.alone_s, d.work_mi, d.cv
         )?;
     }
-    writeln!(text, "\nParallelism cap: {} vCPUs; root mean square difference by cap:", c.cap_vcpus)?;
+    writeln!(
+        text,
+        "\nParallelism cap: {} vCPUs; root mean square difference by cap:",
+        c.cap_vcpus
+    )?;
     for trial in &c.caps {
-        writeln!(text, "  {:>5.2} vCPUs {:>7.3} s", trial.cap_vcpus, trial.rmse_s)?;
+        writeln!(
+            text,
+            "  {:>5.2} vCPUs {:>7.3} s",
+            trial.cap_vcpus, trial.rmse_s
+        )?;
     }
     Ok(())
 }
@@ -75,17 +83,20 @@ fn write_comparison(text: &mut String, title: &str, c: &Comparison) -> std::fmt:
     )
 }
 
-fn write_groups(
-    text: &mut String,
-    title: &str,
-    key: &str,
-    rows: &[GroupRow],
-) -> std::fmt::Result {
+fn write_groups(text: &mut String, title: &str, key: &str, rows: &[GroupRow]) -> std::fmt::Result {
     writeln!(text, "\n{title}\n")?;
-    writeln!(text, "{key:>6} {:>6} {:>10} {:>11}", "tasks", "recorded_s", "predicted_s")?;
+    writeln!(
+        text,
+        "{key:>6} {:>6} {:>10} {:>11}",
+        "tasks", "recorded_s", "predicted_s"
+    )?;
     for r in rows {
         let (recorded, predicted) = (r.recorded_s, r.predicted_s);
-        writeln!(text, "{:>6} {:>6} {recorded:>10.2} {predicted:>11.2}", r.key, r.tasks)?;
+        writeln!(
+            text,
+            "{:>6} {:>6} {recorded:>10.2} {predicted:>11.2}",
+            r.key, r.tasks
+        )?;
     }
     Ok(())
 }
@@ -108,7 +119,11 @@ fn write_cpu(text: &mut String, c: &Calibration) -> std::fmt::Result {
             r.computing_vcpus
         )?;
     }
-    writeln!(text, "\n{:<12} {:>12} {:>8} {:>18}", "application", "vCPU_s/task", "± error", "vCPUs_while_there")?;
+    writeln!(
+        text,
+        "\n{:<12} {:>12} {:>8} {:>18}",
+        "application", "vCPU_s/task", "± error", "vCPUs_while_there"
+    )?;
     for a in &c.cpu.applications {
         writeln!(
             text,

@@ -26,21 +26,33 @@ pub fn applications(
     calibration: &Calibration,
     inputs: &Inputs,
 ) -> Result<Vec<ApplicationFile>, CalibrateError> {
-    let names: Vec<&str> = inputs.applications.iter().map(|a| a.name.as_str()).collect();
+    let names: Vec<&str> = inputs
+        .applications
+        .iter()
+        .map(|a| a.name.as_str())
+        .collect();
     let variants: Vec<&str> = inputs.variants.iter().map(|v| v.name.as_str()).collect();
     for cell in &calibration.demands {
         known("application", &cell.cell.application, &names)?;
         known("variant", &cell.cell.variant, &variants)?;
     }
     known("variant", &inputs.deadline.variant, &variants)?;
-    inputs.applications.iter().map(|a| application(calibration, inputs, a)).collect()
+    inputs
+        .applications
+        .iter()
+        .map(|a| application(calibration, inputs, a))
+        .collect()
 }
 
 fn known(kind: &'static str, name: &str, names: &[&str]) -> Result<(), CalibrateError> {
     if names.contains(&name) {
         return Ok(());
     }
-    Err(CalibrateError::NoInput { kind, name: name.into(), hint: did_you_mean(name, names) })
+    Err(CalibrateError::NoInput {
+        kind,
+        name: name.into(),
+        hint: did_you_mean(name, names),
+    })
 }
 
 fn application(
@@ -61,7 +73,11 @@ fn application(
             deadline_s = (inputs.deadline.factor * work / speed / step_s).ceil() * step_s;
         }
         let accuracy = round(input.accuracy * variant.accuracy_factor, 1e4);
-        variants.push(VariantFile { name: variant.name.clone(), accuracy, fragments });
+        variants.push(VariantFile {
+            name: variant.name.clone(),
+            accuracy,
+            fragments,
+        });
     }
     Ok(ApplicationFile {
         name: input.name.clone(),
@@ -88,25 +104,39 @@ fn fragments(
     let mut fragments: Vec<FragmentFile> = Vec::new();
     for task in 0..shape.tasks() {
         let place = if shape.demands() > 1 { task } else { 0 };
-        let cell =
-            Cell { application: name.into(), variant: variant.name.clone(), place };
-        let demand =
-            calibration.demands.iter().find(|d| d.cell == cell).ok_or_else(missing)?;
+        let cell = Cell {
+            application: name.into(),
+            variant: variant.name.clone(),
+            place,
+        };
+        let demand = calibration
+            .demands
+            .iter()
+            .find(|d| d.cell == cell)
+            .ok_or_else(missing)?;
         let (label, after, output_kib) = match shape {
-            Shape::Chain(n) if task + 1 < n => {
-                (format!("part-{}", task + 1), task.checked_sub(1), variant.intermediate_kib)
-            }
+            Shape::Chain(n) if task + 1 < n => (
+                format!("part-{}", task + 1),
+                task.checked_sub(1),
+                variant.intermediate_kib,
+            ),
             Shape::Chain(1) => ("model".into(), None, inputs.output_kib),
-            Shape::Chain(_) => {
-                (format!("part-{}", task + 1), task.checked_sub(1), inputs.output_kib)
-            }
-            Shape::Parallel(n) => {
-                (format!("branch-{}", task + 1), None, inputs.output_kib / n as f64)
-            }
+            Shape::Chain(_) => (
+                format!("part-{}", task + 1),
+                task.checked_sub(1),
+                inputs.output_kib,
+            ),
+            Shape::Parallel(n) => (
+                format!("branch-{}", task + 1),
+                None,
+                inputs.output_kib / n as f64,
+            ),
         };
         fragments.push(FragmentFile {
             name: label,
-            after: after.map(|i| vec![fragments[i].name.clone()]).unwrap_or_default(),
+            after: after
+                .map(|i| vec![fragments[i].name.clone()])
+                .unwrap_or_default(),
             work_mi: Distribution::Lognormal {
                 mean: round(demand.work_mi, 0.1),
                 cv: round(demand.cv, 100.0),
@@ -131,11 +161,17 @@ fn response_mi(works: &[&Distribution], chain: bool, q: f64) -> f64 {
                 .iter()
                 .enumerate()
                 .map(|(i, w)| w.quantile(stream::unit(u64::from(draw), i as u64)));
-            if chain { parts.sum() } else { parts.fold(0.0, f64::max) }
+            if chain {
+                parts.sum()
+            } else {
+                parts.fold(0.0, f64::max)
+            }
         })
         .collect();
     draws.sort_by(f64::total_cmp);
-    let below = (0..draws.len()).take_while(|i| (*i as f64) < q * draws.len() as f64).count();
+    let below = (0..draws.len())
+        .take_while(|i| (*i as f64) < q * draws.len() as f64)
+        .count();
     draws[below.min(draws.len() - 1)]
 }
 

@@ -50,6 +50,7 @@ fn code(error: &anyhow::Error) -> u8 {
     if let Some(error) = error.downcast_ref::<CalibrateError>() {
         return match error {
             CalibrateError::Recording(error) => recording_code(error),
+            CalibrateError::InputsRead { .. } => 66,
             CalibrateError::Interval(_) | CalibrateError::Window { .. } => 2,
             CalibrateError::Tasks { .. } => 65,
             CalibrateError::Inputs { .. }
