@@ -3,7 +3,7 @@
 //! Three steps. [`cells`] groups the recorded tasks by application, variant and place in the
 //! variant's chain. [`fit`] finds, for each group, the mean and the coefficient of variation of a
 //! lognormal demand under which the recorded placements, replayed under processor sharing
-//! ([`replay`]), have the recorded mean and variance of durations; and the parallelism cap with
+//! (module `replay`), have the recorded mean and variance of durations; and the parallelism cap with
 //! which single tasks come out best. [`table`] turns demands into the applications of a world.
 //!
 //! Recorded times are whole intervals. A task that starts at a uniformly random moment of an
