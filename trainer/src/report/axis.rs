@@ -1,7 +1,7 @@
 //! Axes around a plot: grid lines, labels at round numbers, titles with units.
 
 use super::scale::Scale;
-use super::svg::{Anchor, Svg};
+use super::svg::{Anchor, Svg, text_width};
 
 /// The rectangle in which values are drawn, in pixels.
 #[derive(Clone, Copy, Debug)]
@@ -23,18 +23,26 @@ impl Plot {
         (self.bottom, self.top)
     }
 
-    /// A vertical grid line and a label below it for each tick, and a title below them.
-    pub(crate) fn draw_x_axis(&self, svg: &mut Svg, scale: &Scale, title: &str) {
+    /// A vertical grid line for each tick.
+    pub(crate) fn draw_x_grid(&self, svg: &mut Svg, scale: &Scale) {
         for tick in scale.ticks() {
             let x = scale.at(tick.value);
             svg.line("grid", (x, self.top), (x, self.bottom));
-            svg.text("tick", Anchor::Middle, (x, self.bottom + 16.0), &tick.label);
         }
         svg.line("axis", (self.left, self.bottom), (self.right, self.bottom));
-        if !title.is_empty() {
-            let middle = f64::midpoint(self.left, self.right);
-            svg.text("title", Anchor::Middle, (middle, self.bottom + 34.0), title);
+    }
+
+    /// The grid, a label below it for each tick, and a title below them.
+    pub(crate) fn draw_x_axis(&self, svg: &mut Svg, scale: &Scale, title: &str) {
+        self.draw_x_grid(svg, scale);
+        for tick in scale.ticks() {
+            let at = (scale.at(tick.value), self.bottom + 16.0);
+            svg.text("tick", Anchor::Middle, at, &tick.label);
         }
+        // A title that is wider than the plot grows to the left, where the names are.
+        let middle =
+            f64::midpoint(self.left, self.right).min(self.right + 10.0 - text_width(title) / 2.0);
+        svg.text("title", Anchor::Middle, (middle, self.bottom + 34.0), title);
     }
 
     /// A horizontal grid line and a label left of it for each tick.

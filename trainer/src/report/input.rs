@@ -171,7 +171,7 @@ impl Results {
             .and_then(|split| split.as_str().map(str::to_owned));
         self.facts = vec![
             ("World", evaluation.world.clone()),
-            ("World hash", evaluation.world_hash),
+            ("World hash", shortened(&evaluation.world_hash)),
             ("Episodes drawn from", split.unwrap_or_default()),
             ("Seeds", evaluation.seeds.to_string()),
             ("First seed", evaluation.first_seed.to_string()),
@@ -184,9 +184,12 @@ impl Results {
             .spread
             .map_or(Vec::new(), |spread| spread.warnings);
         self.policies = evaluation.policies.into_iter().map(policy).collect();
-        // The sort is stable: policies of equal objective stay in the order of their names.
-        self.policies
-            .sort_by(|a, b| objective(b).total_cmp(&objective(a)));
+        // A model that also answers as a service decides the same: the model in process comes first.
+        let rank = |policy: &Policy| (policy.name.starts_with("http"), policy.name.clone());
+        self.policies.sort_by(|a, b| {
+            let objectives = objective(b).total_cmp(&objective(a));
+            objectives.then_with(|| rank(a).cmp(&rank(b)))
+        });
         self.gap_closed = evaluation.gap_closed;
         self.paired = evaluation
             .paired
@@ -265,6 +268,11 @@ fn policy(
         name,
         estimates,
     }
+}
+
+/// The first characters of a hash: as many as tell worlds apart.
+fn shortened(hash: &str) -> String {
+    hash.chars().take(12).collect()
 }
 
 /// The mean objective; below every other if there is none.

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::figures::{self, Screen};
 use super::input::{Policy, Results};
 use super::metric::{Estimate, OBJECTIVE, Verdict, all, find};
-use super::svg::escape;
+use super::svg::{breakable, escape};
 use super::table;
 use crate::evaluate::{Closed, GapClosed};
 use crate::policies::Role;
@@ -118,7 +118,7 @@ fn tile(label: &str, policy: &Policy, of: &str) -> String {
             });
             format!("objective {}, {interval}", estimate.mean_text())
         });
-    let (class, name) = (figures::class(policy.role), escape(&policy.name));
+    let (class, name) = (figures::class(policy.role), breakable(&policy.name));
     format!(
         "<div class=\"tile\"><h3>{label}</h3><p class=\"big\"><i class=\"dot {class}\"></i>{name}</p><p>{value}, {of}</p></div>\n"
     )
@@ -167,10 +167,7 @@ fn standing(results: &Results, reference: &Policy) -> String {
             Some(Verdict::Better) => 2,
             None => continue,
         };
-        names[slot].push(format!(
-            "<span class=\"nowrap\">{}</span>",
-            escape(&policy.name)
-        ));
+        names[slot].push(breakable(&policy.name));
     }
     let parts: Vec<String> = ["better than", "undecided against", "worse than"]
         .into_iter()
@@ -271,14 +268,17 @@ fn paired(results: &Results) -> String {
             let narrow = figures::forest(results, reference, &id, Screen::Narrow)?;
             let name = escape(&reference.name);
             Some(format!(
-                "<figure><figcaption>Reference: <b>{name}</b>. Left of zero, a policy is worse than the reference; right of it, better.</figcaption>\n{wide}{narrow}</figure>\n"
+                "<figure><figcaption>Reference: <b>{name}</b></figcaption>\n{wide}{narrow}</figure>\n"
             ))
         })
         .collect();
     if drawings.is_empty() {
         return missing("There are no paired differences in the objective.");
     }
-    drawings.concat()
+    format!(
+        "<p>Objective of each policy less that of a reference, on the same seeds, with the 95 % interval of the mean. Left of zero, a policy is worse than the reference; right of it, better; undecided where the interval includes zero.</p>\n{}",
+        drawings.concat()
+    )
 }
 
 fn frontier(results: &Results) -> String {

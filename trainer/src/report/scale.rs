@@ -88,6 +88,9 @@ impl Scale {
 
     /// Where a value lies, or the nearer end if it lies outside.
     pub(crate) fn clamped(&self, value: f64) -> f64 {
+        if self.logarithmic && value <= 0.0 {
+            return self.range.0;
+        }
         let (from, to) = (
             self.range.0.min(self.range.1),
             self.range.0.max(self.range.1),
@@ -99,6 +102,11 @@ impl Scale {
     pub(crate) fn ticks(&self) -> &[Tick] {
         &self.ticks
     }
+}
+
+/// Whether values are all positive and so far apart that only a logarithmic scale shows them all.
+pub(crate) fn far_apart(values: impl IntoIterator<Item = f64>) -> bool {
+    extent(values).is_some_and(|(low, high)| low > 0.0 && high / low > 40.0)
 }
 
 /// The smallest and the largest of the finite values.
@@ -288,6 +296,7 @@ mod tests {
         assert_eq!(labels(&wide), ["1", "10", "100", "1,000", "10k", "100k"]);
         let narrow = Scale::logarithmic((0.3, 4.0), (0.0, 300.0), 6.0);
         assert_eq!(labels(&narrow), ["0.2", "0.5", "1", "2", "5"]);
+        assert!(narrow.clamped(-1.0).abs() < 1e-9 && (narrow.clamped(9.0) - 300.0).abs() < 1e-9);
         assert!((narrow.at(1.0) - 300.0 * 5_f64.ln() / 25_f64.ln()).abs() < 1e-9);
     }
 

@@ -182,6 +182,14 @@ pub(crate) fn escape(text: &str) -> String {
     escaped
 }
 
+/// Escapes text for an element of HTML, with places where a long name may be broken.
+pub(crate) fn breakable(text: &str) -> String {
+    text.split_inclusive(['/', ':', '_', '@'])
+        .map(escape)
+        .collect::<Vec<_>>()
+        .join("<wbr>")
+}
+
 /// The width of a text in pixels at the charts' size of 12 pixels, rather too much than too little.
 pub(crate) fn text_width(text: &str) -> f64 {
     text.chars().map(character_width).sum()

@@ -6,7 +6,7 @@ use super::figures::class;
 use super::input::{Policy, Results};
 use super::metric::{Better, Estimate, GROUPS, Group, Metric, Verdict, all};
 use super::scale::extent;
-use super::svg::escape;
+use super::svg::{breakable, escape};
 
 /// Every metric per policy, a table per group of metrics that anybody has.
 pub(crate) fn metrics(results: &Results) -> String {
@@ -56,17 +56,18 @@ pub(crate) fn score(results: &Results) -> String {
         rows.push_str("<tr>");
         rows.push_str(&row_header(policy));
         for verdict in [Verdict::Better, Verdict::Undecided, Verdict::Worse] {
-            let labels: Vec<&str> = verdicts
-                .iter()
-                .filter(|(found, _)| *found == verdict)
-                .map(|(_, label)| *label)
-                .collect();
+            let found = verdicts.iter().filter(|(found, _)| *found == verdict);
+            let labels: Vec<&str> = found.map(|(_, label)| *label).collect();
+            // What the reference loses is named; its wins are in the tables above.
+            let named = if verdict == Verdict::Better {
+                format!(" <small>{}</small>", escape(&labels.join("; ")))
+            } else {
+                String::new()
+            };
+            let (word, count) = (verdict.word(), labels.len());
             let _ = write!(
                 rows,
-                "<td class=\"words\"><b class=\"{}\">{}</b><small>{}</small></td>",
-                verdict.word(),
-                labels.len(),
-                escape(&labels.join("; "))
+                "<td class=\"words\"><b class=\"{word}\">{count}</b>{named}</td>"
             );
         }
         rows.push_str("</tr>\n");
@@ -171,7 +172,7 @@ fn cell(estimate: Estimate, verdict: Option<Verdict>, best: bool) -> String {
 }
 
 fn row_header(policy: &Policy) -> String {
-    let (class, name) = (class(policy.role), escape(&policy.name));
+    let (class, name) = (class(policy.role), breakable(&policy.name));
     format!("<th scope=\"row\"><i class=\"dot {class}\"></i>{name}</th>")
 }
 

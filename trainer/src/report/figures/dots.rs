@@ -3,7 +3,7 @@
 use super::super::axis::Plot;
 use super::super::input::{Policy, Results};
 use super::super::metric::{Estimate, Metric, OBJECTIVE, Verdict, find};
-use super::super::scale::{Scale, extent};
+use super::super::scale::{Scale, extent, far_apart};
 use super::super::svg::{Anchor, Svg, text_width};
 use super::{Screen, class, shape};
 
@@ -28,9 +28,12 @@ pub(crate) fn qos(results: &Results, metric: &Metric) -> Option<String> {
         right: 400.0 - 16.0,
         bottom: 12.0 + ROW * rows.len() as f64,
     };
-    let spread = domain.0 > 0.0 && domain.1 / domain.0 > 40.0;
+    let means = rows.iter().map(|(_, estimate)| estimate.mean);
+    let spread = far_apart(means.clone());
+    // An interval that reaches zero has no end on a logarithmic scale: it is cut below the means.
+    let least = means.fold(f64::INFINITY, f64::min) / 2.0;
     let scale = if spread {
-        Scale::logarithmic(domain, plot.across(), 5.0)
+        Scale::logarithmic((domain.0.max(least), domain.1), plot.across(), 5.0)
     } else {
         Scale::linear(domain, plot.across(), 4.0)
     };
@@ -104,7 +107,7 @@ pub(crate) fn forest(
     }))?;
     let wide = screen == Screen::Wide;
     let (width, label_room, text_room) = if wide {
-        (900.0, 240.0, 270.0)
+        (900.0, 240.0, 300.0)
     } else {
         (400.0, 130.0, 0.0)
     };
@@ -125,7 +128,7 @@ pub(crate) fn forest(
     );
     let zero = scale.clamped(0.0);
     svg.line("zero", (zero, plot.top), (zero, plot.bottom));
-    let columns = (width - 78.0, width - 8.0);
+    let columns = (width - 96.0, width - 8.0);
     if wide {
         svg.text(
             "title",

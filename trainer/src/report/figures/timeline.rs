@@ -53,12 +53,12 @@ const PANELS: &[Panel] = &[
         top: Some(100.0),
     },
     Panel {
-        title: "Requests under way, and what waits in queues",
+        title: "Requests and queues",
         series: &[
-            line("active", "line-1", |run| {
+            line("under way", "line-1", |run| {
                 each(run, |shot| f64::from(shot.active_requests))
             }),
-            line("queued", "line-3", |run| {
+            line("waiting", "line-3", |run| {
                 each(run, |shot| f64::from(shot.queued))
             }),
         ],
@@ -81,7 +81,7 @@ const PANELS: &[Panel] = &[
 ];
 
 const PANEL_HEIGHT: f64 = 84.0;
-const PANEL_GAP: f64 = 40.0;
+const PANEL_GAP: f64 = 34.0;
 
 const fn line(
     label: &'static str,
@@ -145,13 +145,11 @@ pub(crate) fn timeline(
         plot.top = 26.0 + index as f64 * (PANEL_HEIGHT + PANEL_GAP);
         plot.bottom = plot.top + PANEL_HEIGHT;
         let y = Scale::linear((0.0, *top), plot.upward(), 3.0);
-        let last = index + 1 == panels.len();
-        let title = if last {
-            format!("Time, {unit}")
+        if index + 1 == panels.len() {
+            plot.draw_x_axis(&mut svg, &x, &format!("Time, {unit}"));
         } else {
-            String::new()
-        };
-        plot.draw_x_axis(&mut svg, &x, &title);
+            plot.draw_x_grid(&mut svg, &x);
+        }
         plot.draw_y_axis(&mut svg, &y);
         draw_heading(&mut svg, &plot, panel);
         let place = |run: &[Snapshot], values: &[f64]| {
@@ -199,7 +197,7 @@ fn draw_heading(svg: &mut Svg, plot: &Plot, panel: &Panel) {
         return;
     }
     let mut x = plot.right;
-    for series in panel.series {
+    for series in panel.series.iter().rev() {
         svg.text("tick", Anchor::End, (x, y), series.label);
         x -= text_width(series.label) + 16.0;
         svg.rect(&format!("key {}", series.class), (x, y - 9.0), (10.0, 10.0));

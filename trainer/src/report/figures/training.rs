@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::super::axis::Plot;
 use super::super::input::Training;
-use super::super::scale::{Scale, extent};
+use super::super::scale::{Scale, extent, far_apart};
 use super::super::svg::{Anchor, Svg, text_width};
 use super::Screen;
 
@@ -52,7 +52,7 @@ fn drawing(
         bottom: 190.0,
     };
     let mut svg = Svg::new(400.0, 236.0);
-    let spread = domain.0 > 0.0 && domain.1 / domain.0 > 40.0;
+    let spread = far_apart(values());
     let y = if spread {
         Scale::logarithmic(domain, plot.upward(), 5.0)
     } else {
@@ -68,8 +68,7 @@ fn drawing(
         let at = x.clamped(best);
         svg.line("best-epoch", (at, plot.top), (at, plot.bottom));
     }
-    let mut key_x = plot.right;
-    for (label, class, values) in curves {
+    for (_, class, values) in curves {
         let points: Vec<(f64, f64)> = training
             .epoch
             .iter()
@@ -78,20 +77,11 @@ fn drawing(
             .collect();
         svg.curve(&format!("line {class}"), points.iter().copied());
         // A single epoch is no line: it is shown as a dot.
-        if let [only] = points.as_slice() {
-            svg.rect(
-                &format!("key {class}"),
-                (only.0 - 3.0, only.1 - 3.0),
-                (6.0, 6.0),
-            );
-        }
-        if !label.is_empty() {
-            svg.text("tick", Anchor::End, (key_x, 16.0), label);
-            key_x -= text_width(label) + 16.0;
-            svg.rect(&format!("key {class}"), (key_x, 7.0), (10.0, 10.0));
-            key_x -= 12.0;
+        if let [(x, y)] = points.as_slice() {
+            svg.rect(&format!("key {class}"), (x - 3.0, y - 3.0), (6.0, 6.0));
         }
     }
+    draw_keys(&mut svg, plot.right, curves);
     let ends: Vec<String> = curves
         .iter()
         .filter_map(|(label, _, values)| {
@@ -103,6 +93,21 @@ fn drawing(
     let description = format!("{}.", ends.join(", "));
     let id = format!("training-{index}");
     Some(svg.finish(&id, Screen::Any.class(), &title, &description))
+}
+
+/// What the curves are, from the right end of the heading.
+fn draw_keys(svg: &mut Svg, right: f64, curves: &Curves<'_>) {
+    let mut x = right;
+    for (label, class, _) in curves
+        .iter()
+        .rev()
+        .filter(|(label, _, _)| !label.is_empty())
+    {
+        svg.text("tick", Anchor::End, (x, 16.0), label);
+        x -= text_width(label) + 16.0;
+        svg.rect(&format!("key {class}"), (x, 7.0), (10.0, 10.0));
+        x -= 12.0;
+    }
 }
 
 /// `train_regret_mean` as `Regret mean`.
