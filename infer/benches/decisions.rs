@@ -82,7 +82,8 @@ fn body(world: &World) -> Vec<u8> {
 fn sources() -> Vec<(&'static str, Source)> {
     let mut sources = vec![("least-loaded", Source::named("least-loaded"))];
     if let Some(folder) = std::env::var_os("INFER_MODEL") {
-        sources.push(("model", Source::Model(folder.into())));
+        let model = Source::model(folder.as_ref()).expect("the model is readable");
+        sources.push(("model", model));
     }
     sources
 }

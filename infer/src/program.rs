@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Error, Result};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use models::ModelError;
 use tracing_subscriber::EnvFilter;
 use twin::wire::{DecisionRequest, MAX_BODY_BYTES, WireError, WireErrorKind};
 use twin::world::WorldError;
@@ -59,10 +60,10 @@ struct PolicyChoice {
 }
 
 impl Chosen {
-    fn source(&self) -> Source {
+    fn source(&self) -> Result<Source, SourceError> {
         match (&self.policy.model, &self.policy.policy) {
-            (Some(folder), _) => Source::Model(folder.clone()),
-            (None, name) => Source::Named(name.clone().unwrap_or_default()),
+            (Some(folder), _) => Source::model(folder),
+            (None, name) => Ok(Source::Named(name.clone().unwrap_or_default())),
         }
     }
 }
@@ -138,18 +139,19 @@ pub fn main() -> ExitCode {
 }
 
 fn decide(args: &Decide) -> Result<()> {
-    let source = args.chosen.source();
+    let source = args.chosen.source()?;
     let world = Arc::new(source.world(args.chosen.world.as_deref())?);
     let mut decider = Decider::new(&world, &source, args.chosen.seed)?;
+    let caution = source.caution(&world);
     let body = read_state(io::stdin().lock())?;
     let request = DecisionRequest::from_json(&body)?;
     let answer = decider.answer(&request)?;
-    for reason in [&answer.fallback, &answer.fallback_failure]
+    let reasons = [&answer.fallback, &answer.fallback_failure]
         .into_iter()
-        .flatten()
-    {
+        .flatten();
+    for warning in caution.into_iter().chain(reasons.map(ToString::to_string)) {
         // A warning that cannot be written is no reason to keep the decision back.
-        let _ = writeln!(io::stderr(), "warning: {reason}");
+        let _ = writeln!(io::stderr(), "warning: {warning}");
     }
     let mut out = io::stdout().lock();
     out.write_all(&answer.body)
@@ -180,8 +182,11 @@ fn read_state(input: impl Read) -> Result<Vec<u8>> {
 
 fn serve(args: &Serve) -> Result<()> {
     log_to_stderr(args.log_format);
-    let source = args.chosen.source();
+    let source = args.chosen.source()?;
     let world = Arc::new(source.world(args.chosen.world.as_deref())?);
+    if let Some(caution) = source.caution(&world) {
+        tracing::warn!("{caution}");
+    }
     let threads = match args.threads {
         Some(threads) => usize::from(threads),
         None => std::thread::available_parallelism().map_or(1, usize::from),
@@ -297,6 +302,8 @@ fn exit_code(error: &Error) -> u8 {
         if let Some(error) = cause.downcast_ref::<SourceError>() {
             return match error {
                 SourceError::NoWorld { .. } => 2,
+                SourceError::Model(ModelError::NoFolder(_) | ModelError::Missing(_)) => 66,
+                SourceError::Model(_) => 65,
                 SourceError::World(_) | SourceError::Policy(_) => 64,
             };
         }

@@ -1,5 +1,8 @@
 //! An episode that is driven through the service is the episode of the same policy in process.
 
+use std::sync::Arc;
+
+use infer::decider::Decider;
 use infer::service::Limits;
 use twin::decision::Decision;
 use twin::observation::Observation;
@@ -45,16 +48,23 @@ impl Policy for OverHttp {
     }
 }
 
-fn check(world: &std::sync::Arc<World>, policy: &str, seeds: u64, intervals: u32) {
-    let deciders = (0..2).map(|_| decider(world, policy)).collect();
+/// Runs episodes through a service with `deciders` and with policies in process.
+pub(crate) fn compare(
+    world: &World,
+    deciders: Vec<Decider>,
+    seeds: u64,
+    intervals: u32,
+    near: &dyn Fn() -> Box<dyn Policy>,
+) {
     let service = Running::start(deciders, Limits::default());
     for seed in 1..=seeds {
         let options = Options {
             intervals: Some(intervals),
             ..Options::new(seed)
         };
-        let mut near = twin::policy::by_name(policy, world, 1).expect("the policy exists");
-        let near = simulate::run(world, near.as_mut(), &options).expect("the run ends");
+        let mut policy = near();
+        let name = policy.name().to_owned();
+        let near = simulate::run(world, policy.as_mut(), &options).expect("the run ends");
         let mut far = OverHttp {
             url: service.url.clone(),
             agent: agent(),
@@ -63,9 +73,16 @@ fn check(world: &std::sync::Arc<World>, policy: &str, seeds: u64, intervals: u32
         assert_eq!(
             format!("{:?}", far.qos),
             format!("{:?}", near.qos),
-            "{policy}, seed {seed}"
+            "{name}, seed {seed}"
         );
     }
+}
+
+fn check(world: &Arc<World>, policy: &str, seeds: u64, intervals: u32) {
+    let deciders = (0..2).map(|_| decider(world, policy)).collect();
+    compare(world, deciders, seeds, intervals, &|| {
+        twin::policy::by_name(policy, world, 1).expect("the policy exists")
+    });
 }
 
 #[test]

@@ -5,6 +5,7 @@ mod decider;
 mod documentation;
 mod hostile;
 mod http;
+mod model;
 mod program;
 mod round_trip;
 mod support;

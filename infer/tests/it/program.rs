@@ -14,7 +14,7 @@ fn example(name: &str) -> PathBuf {
         .join(name)
 }
 
-fn infer(args: &[&str]) -> Command {
+pub(crate) fn infer(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_infer"));
     command
         .args(args)
@@ -27,7 +27,7 @@ fn infer(args: &[&str]) -> Command {
     command
 }
 
-fn run(args: &[&str], input: &[u8]) -> Output {
+pub(crate) fn run(args: &[&str], input: &[u8]) -> Output {
     let mut child = infer(args).spawn().expect("the program starts");
     // The program may end without reading.
     let _ = child.stdin.take().expect("piped").write_all(input);
