@@ -87,7 +87,7 @@ pub enum ReportError {
 ///
 /// # Errors
 ///
-/// As [`write`], and if standard output is closed.
+/// As [`write()`], and if standard output is closed.
 pub fn run(args: &Args) -> anyhow::Result<()> {
     let path = write(&args.dir, args.out.as_deref())?;
     writeln!(io::stdout(), "{}", path.display())?;

@@ -250,7 +250,7 @@ pub(crate) fn number(value: f64, decimals: usize) -> String {
 }
 
 /// The decimals that show a value as far as it is known: two digits of the half width of its
-/// interval, or four digits of the value where there is no interval.
+/// interval, or four digits of the value where there is no interval, and never more than six.
 pub(crate) fn decimals_for(value: f64, half_width: Option<f64>) -> usize {
     let (size, digits) = match half_width {
         Some(half) if half > 0.0 && half.is_finite() => (half, 10.0),
@@ -258,7 +258,10 @@ pub(crate) fn decimals_for(value: f64, half_width: Option<f64>) -> usize {
         _ => return 0,
     };
     (0..6)
-        .find(|decimals| size * decade(*decimals) >= digits * (1.0 - 1e-9))
+        .find(|decimals| {
+            let power = decade(*decimals) * (1.0 + 1e-9);
+            size * power >= digits || value.abs() * power >= 1e5
+        })
         .unwrap_or(6)
 }
 
@@ -317,6 +320,7 @@ mod tests {
         // A half width of 0.012 is known to two digits at three decimals.
         assert_eq!(decimals_for(0.9, Some(0.012)), 3);
         assert_eq!(decimals_for(123.4, None), 1);
+        assert_eq!(decimals_for(12.5, Some(1e-15)), 4);
         assert_eq!(decimals_for(0.0, None), 0);
         assert_eq!(extent([f64::NAN, 2.0, -1.0]), Some((-1.0, 2.0)));
     }

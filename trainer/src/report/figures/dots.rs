@@ -140,19 +140,10 @@ pub(crate) fn forest(
     }
     for (index, (policy, difference)) in rows.iter().enumerate() {
         let y = plot.top + ROW * (index as f64 + 0.6);
-        svg.label(
-            "name",
-            Anchor::End,
-            (left - 8.0, y + 4.0),
-            &policy.name,
-            left - 12.0,
-        );
+        let name_at = (left - 8.0, y + 4.0);
+        svg.label("name", Anchor::End, name_at, &policy.name, left - 12.0);
         let verdict = Verdict::of(*difference, metric.better).unwrap_or(Verdict::Undecided);
-        whisker(&mut svg, &scale, y, *difference, verdict.word());
-        let (mark, word) = (format!("mark {}", verdict.word()), verdict.word());
-        let tooltip = format!("{}: {}, {word}", policy.name, difference.text());
-        let at = (scale.clamped(difference.mean), y);
-        svg.mark(&mark, shape(policy.role), at, &tooltip);
+        draw_difference(&mut svg, &scale, y, (policy, *difference, verdict));
         if wide {
             let text = format!("{} {}", verdict.sign(), difference.text());
             svg.text("value", Anchor::End, (columns.0, y + 4.0), &text);
@@ -167,6 +158,20 @@ pub(crate) fn forest(
         .map(|(policy, difference)| (policy.name.as_str(), *difference));
     let description = format!("Mean difference and 95 % interval: {}.", spoken(rows));
     Some(svg.finish(id, screen.class(), &title, &description))
+}
+
+/// A difference and its interval, colored by the verdict.
+fn draw_difference(
+    svg: &mut Svg,
+    scale: &Scale,
+    y: f64,
+    (policy, difference, verdict): (&Policy, Estimate, Verdict),
+) {
+    let word = verdict.word();
+    whisker(svg, scale, y, difference, word);
+    let tooltip = format!("{}: {}, {word}", policy.name, difference.text());
+    let at = (scale.clamped(difference.mean), y);
+    svg.mark(&format!("mark {word}"), shape(policy.role), at, &tooltip);
 }
 
 fn whisker(svg: &mut Svg, scale: &Scale, y: f64, estimate: Estimate, class: &str) {
