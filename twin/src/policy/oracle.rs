@@ -4,7 +4,8 @@
 //! answer on sampled futures ([`crate::what_if`]), with the earlier answers fixed and the greedy
 //! policy deciding everything later: a rollout algorithm (Bertsekas, Tsitsiklis and Wu, 1997) on a
 //! two-stage stochastic program. The variants of a request are compared with several placements
-//! each, so variant and placement are chosen jointly. It sees an [`Observation`] only, never the
+//! each, so variant and placement are chosen jointly; what the greedy policy decides later is held
+//! fixed between these, since one request changes little and the reactions to it are noise. It sees an [`Observation`] only, never the
 //! real future.
 
 use crate::decision::{Decision, Deployment, PowerAction};
@@ -38,7 +39,14 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { power_futures: 8, place_futures: 6, placements: 6, placements_per_variant: 3, power_intervals: 4, provisions: true }
+        Self {
+            power_futures: 12,
+            place_futures: 4,
+            placements: 6,
+            placements_per_variant: 3,
+            power_intervals: 4,
+            provisions: true,
+        }
     }
 }
 
@@ -48,6 +56,8 @@ pub struct Oracle {
     options: Options,
     stream: Stream,
     futures: Option<Futures>,
+    /// Whether the futures know what the greedy policy does in them.
+    recorded: bool,
     values: Vec<f64>,
 }
 
@@ -56,7 +66,13 @@ impl Oracle {
     #[must_use]
     pub fn new(options: Options, seed: u64) -> Self {
         let stream = stream::named(seed, "oracle/futures");
-        Self { options, stream, futures: None, values: Vec::new() }
+        Self {
+            options,
+            stream,
+            futures: None,
+            recorded: false,
+            values: Vec::new(),
+        }
     }
 
     /// The value of each answer to the last question, in seconds of penalty, higher is better; NaN
@@ -66,39 +82,72 @@ impl Oracle {
         &self.values
     }
 
-    /// Prices `decisions` on the futures of this decision.
-    fn price(&mut self, context: &Context<'_>, decisions: &[Decision], horizon: Horizon) -> Vec<f64> {
-        let observation = context.observation;
+    /// Draws the futures of this decision, if they are not drawn yet.
+    fn sample(&mut self, observation: &Observation<'_>) {
+        if self.futures.is_some() {
+            return;
+        }
         let world = observation.world();
-        let count = if observation.may_provision() {
-            self.options.power_futures
+        let (count, span) = if observation.may_provision() {
+            (self.options.power_futures, self.power_horizon(world).span)
         } else {
-            self.options.place_futures
+            (self.options.place_futures, self.place_horizon(world).span)
         };
-        let span = if observation.may_provision() {
-            self.power_horizon(world).span
-        } else {
-            self.place_horizon(world).span
+        self.futures = Some(Futures::sample(observation, count, span, &mut self.stream));
+        self.recorded = false;
+    }
+
+    /// Prices decisions about hosts.
+    fn price_power(&mut self, context: &Context<'_>, decisions: &[Decision]) -> Vec<f64> {
+        let world = context.observation.world();
+        self.sample(context.observation);
+        let horizon = self.power_horizon(world);
+        match &self.futures {
+            Some(futures) => what_if::evaluate(world, futures, decisions, horizon),
+            None => Vec::new(),
+        }
+    }
+
+    /// Prices decisions about a request, with everything else held fixed.
+    fn price_place(&mut self, context: &Context<'_>, decisions: &[Decision]) -> Vec<f64> {
+        let world = context.observation.world();
+        self.sample(context.observation);
+        let horizon = self.place_horizon(world);
+        let Some(futures) = &mut self.futures else {
+            return Vec::new();
         };
-        let stream = &mut self.stream;
-        let futures = self
-            .futures
-            .get_or_insert_with(|| Futures::sample(observation, count, span, stream));
-        what_if::evaluate(world, futures, decisions, horizon)
+        if !self.recorded {
+            futures.record(world, context.decision, horizon);
+            self.recorded = true;
+        }
+        what_if::evaluate_fixed(world, futures, decisions, horizon)
     }
 
     /// Provisioning is priced until a host that is ordered now has served for some intervals.
     fn power_horizon(&self, world: &World) -> Horizon {
         let boot = world.sizes.iter().map(|s| s.boot).max().unwrap_or_default();
         let span = boot.after(SimTime(self.options.power_intervals * world.interval.0));
-        Horizon { span, drain: drain(world), provisions: self.options.provisions }
+        Horizon {
+            span,
+            drain: drain(world),
+            provisions: self.options.provisions,
+        }
     }
 
     /// Placements are priced until the request's users would have lost patience.
     fn place_horizon(&self, world: &World) -> Horizon {
-        let deadline = world.applications.iter().map(|a| a.deadline).max().unwrap_or_default();
+        let deadline = world
+            .applications
+            .iter()
+            .map(|a| a.deadline)
+            .max()
+            .unwrap_or_default();
         let span = SimTime(deadline.0 / 2).max(world.interval);
-        Horizon { span, drain: drain(world), provisions: self.options.provisions }
+        Horizon {
+            span,
+            drain: drain(world),
+            provisions: self.options.provisions,
+        }
     }
 
     fn power(&mut self, context: &Context<'_>, candidates: &[Option<HostId>]) {
@@ -113,8 +162,7 @@ impl Oracle {
                 decision
             })
             .collect();
-        let horizon = self.power_horizon(context.observation.world());
-        self.values = self.price(context, &decisions, horizon);
+        self.values = self.price_power(context, &decisions);
     }
 
     fn variant(
@@ -128,13 +176,16 @@ impl Oracle {
         for (i, option) in options.iter().enumerate() {
             for hosts in self.placements_of(context, application, option) {
                 let mut decision = context.decision.clone();
-                decision.deployments.push(Deployment { request, variant: option.variant, hosts });
+                decision.deployments.push(Deployment {
+                    request,
+                    variant: option.variant,
+                    hosts,
+                });
                 decisions.push(decision);
                 owners.push(i);
             }
         }
-        let horizon = self.place_horizon(context.observation.world());
-        let prices = self.price(context, &decisions, horizon);
+        let prices = self.price_place(context, &decisions);
         self.values.clear();
         self.values.resize(options.len(), f64::NEG_INFINITY);
         for (owner, price) in owners.into_iter().zip(prices) {
@@ -151,7 +202,12 @@ impl Oracle {
     ) -> Vec<Vec<HostId>> {
         let mut all = vec![option.hosts.clone()];
         let observation = context.observation;
-        let ram_mib = observation.world().variant(application, option.variant).fragments[0].ram.0;
+        let ram_mib = observation
+            .world()
+            .variant(application, option.variant)
+            .fragments[0]
+            .ram
+            .0;
         let taken = option.hosts[0];
         let mut others: Vec<(f64, HostId)> = (0..observation.host_count())
             .map(HostId::at)
@@ -182,7 +238,11 @@ impl Oracle {
     ) {
         let mut order: Vec<usize> = (0..candidates.len()).collect();
         order.sort_by(|&a, &b| {
-            candidates[a].1.penalty.total_cmp(&candidates[b].1.penalty).then(a.cmp(&b))
+            candidates[a]
+                .1
+                .penalty
+                .total_cmp(&candidates[b].1.penalty)
+                .then(a.cmp(&b))
         });
         order.truncate(self.options.placements);
         let decisions: Vec<Decision> = order
@@ -192,12 +252,15 @@ impl Oracle {
                 hosts.push(candidates[i].0);
                 hosts.extend_from_slice(&option.hosts[hosts.len()..]);
                 let mut decision = context.decision.clone();
-                decision.deployments.push(Deployment { request, variant: option.variant, hosts });
+                decision.deployments.push(Deployment {
+                    request,
+                    variant: option.variant,
+                    hosts,
+                });
                 decision
             })
             .collect();
-        let horizon = self.place_horizon(context.observation.world());
-        let prices = self.price(context, &decisions, horizon);
+        let prices = self.price_place(context, &decisions);
         self.values.clear();
         self.values.resize(candidates.len(), f64::NAN);
         for (i, price) in order.into_iter().zip(prices) {
@@ -228,10 +291,20 @@ impl Chooser for Oracle {
         }
         match question {
             Question::Power(candidates) => self.power(context, candidates),
-            Question::Variant { request, asked, options } => {
+            Question::Variant {
+                request,
+                asked,
+                options,
+            } => {
                 self.variant(context, (*request, asked.application), options);
             }
-            Question::Place { request, option, placed, candidates, .. } => {
+            Question::Place {
+                request,
+                option,
+                placed,
+                candidates,
+                ..
+            } => {
                 self.place(context, *request, option, placed, candidates);
             }
         }
@@ -253,12 +326,24 @@ pub fn best(values: &[f64]) -> usize {
 
 fn same_and_empty(context: &Context<'_>, a: HostId, b: HostId) -> bool {
     let world = context.observation.world();
-    let (x, y) = (&context.loads.hosts()[a.index()], &context.loads.hosts()[b.index()]);
+    let (x, y) = (
+        &context.loads.hosts()[a.index()],
+        &context.loads.hosts()[b.index()],
+    );
     let (p, q) = (&world.hosts[a.index()], &world.hosts[b.index()]);
-    x.count <= 0.0 && y.count <= 0.0 && x.ready_s.max(y.ready_s) <= 0.0 && p.size == q.size && p.site == q.site
+    x.count <= 0.0
+        && y.count <= 0.0
+        && x.ready_s.max(y.ready_s) <= 0.0
+        && p.size == q.size
+        && p.site == q.site
 }
 
 fn drain(world: &World) -> SimTime {
-    let deadline = world.applications.iter().map(|a| a.deadline).max().unwrap_or_default();
+    let deadline = world
+        .applications
+        .iter()
+        .map(|a| a.deadline)
+        .max()
+        .unwrap_or_default();
     SimTime(3 * deadline.0)
 }
