@@ -405,3 +405,69 @@ impl Forward {
         all
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::weights::Widths;
+
+    /// A question of `hosts` hosts, each of which is a candidate.
+    fn question(kind: Kind, hosts: usize, value: f32) -> Encoded {
+        let width = kind.features().len();
+        Encoded {
+            kind,
+            global: vec![value; crate::encoding::GLOBAL_FEATURES.len()],
+            hosts: vec![value; hosts * HOST_FEATURES.len()],
+            host_count: hosts,
+            candidates: vec![value; hosts * width],
+            candidate_hosts: (0..).take(hosts).collect(),
+            candidate_count: hosts,
+        }
+    }
+
+    #[test]
+    fn nothing_is_allocated_once_the_buffers_have_grown() {
+        let widths = Widths::default();
+        let tensors = widths
+            .layout()
+            .into_iter()
+            .map(|(name, shape)| (name, vec![0.5; shape.iter().product()]))
+            .collect();
+        let weights = Weights::new(widths, tensors).expect("the layout is complete");
+        let mut forward = Forward::new(&weights);
+        for kind in Kind::ALL {
+            forward.scores(&question(kind, 100, 0.0));
+        }
+        let before = forward.capacities();
+        for step in 1_u8..20 {
+            for kind in Kind::ALL {
+                let hosts = 100 - 3 * usize::from(step);
+                forward.scores(&question(kind, hosts, f32::from(step)));
+                forward.scores(&question(kind, 100, f32::from(step)));
+            }
+        }
+        assert_eq!(forward.capacities(), before);
+    }
+
+    #[test]
+    fn a_layer_is_a_product_and_a_bias() {
+        let widths = Widths {
+            host: 3,
+            context: 2,
+            head: 2,
+        };
+        let mut tensors: std::collections::BTreeMap<String, Vec<f32>> = widths
+            .layout()
+            .into_iter()
+            .map(|(name, shape)| (name, vec![1.0; shape.iter().product()]))
+            .collect();
+        tensors.insert("power.hidden.weight".into(), vec![1.0, 2.0, 3.0, 4.0]);
+        tensors.insert("power.hidden.bias".into(), vec![0.5, -0.5]);
+        let weights = Weights::new(widths, tensors).expect("the layout is complete");
+        let dense = Dense::new(&weights, "power.hidden", "power.hidden.bias");
+        let mut out = vec![0.0; dense.padded()];
+        dense.apply(&[10.0, 1.0], &mut out);
+        // 10 · 1 + 1 · 3 + 0.5 and 10 · 2 + 1 · 4 − 0.5.
+        assert_eq!(out[..3], [13.5, 23.5, 0.0]);
+    }
+}

@@ -287,14 +287,7 @@ pub(super) fn place(
             + hurry * (p.end_s() + p.delay_others_s)
             + objective.per_response_second() * context.loads.hosts()[host.index()].user_latency_s
     };
-    let wanted = option.hosts[placed.len()];
-    let (cheapest, least_penalty) = least(candidates.iter().map(|(_, p)| p.penalty));
-    let greedy = candidates
-        .iter()
-        .position(|(host, _)| *host == wanted)
-        .unwrap_or(cheapest);
-    let least_hurried = least(candidates.iter().map(|(host, p)| hurried(*host, p))).1;
-    let least_end_s = least(candidates.iter().map(|(_, p)| p.end_s())).1;
+    let best = Best::of(candidates, option.hosts[placed.len()], hurried);
     let share = |seconds: f64| seconds / request.deadline_s;
     let accuracy_penalty = scale.per_request((1.0 - variant.accuracy) * objective.per_inaccuracy());
     for (i, (host, placement)) in candidates.iter().enumerate() {
@@ -303,8 +296,8 @@ pub(super) fn place(
         let answer_s = rest.answer_s(end_s);
         let late =
             estimate::late_probability(world, asked, option.variant, answer_s, load.user_latency_s);
-        let above = scale.per_request(placement.penalty - least_penalty);
-        let hurried_above = scale.per_request(hurried(*host, placement) - least_hurried);
+        let above = scale.per_request(placement.penalty - best.penalty);
+        let hurried_above = scale.per_request(hurried(*host, placement) - best.hurried);
         push(
             out,
             Some(*host),
@@ -314,7 +307,7 @@ pub(super) fn place(
                 share(placement.run_s),
                 log_ratio(share(end_s), 1.0),
                 request.left_share - share(answer_s + load.user_latency_s),
-                share(end_s - least_end_s),
+                share(end_s - best.end_s),
                 late,
                 late - option.late,
                 scale.per_request(late * objective.per_late_request()),
@@ -324,7 +317,7 @@ pub(super) fn place(
                 fine(above),
                 hurried_above,
                 fine(hurried_above),
-                flag(i == greedy),
+                flag(i == best.greedy),
                 scale.per_request(load.work_penalty_per_mi * work_mi),
                 log_ratio(
                     work_mi / (cap.min(load.vcpus) * load.vcpu_mips),
@@ -340,6 +333,32 @@ pub(super) fn place(
                 accuracy_penalty,
             ],
         );
+    }
+}
+
+/// What the candidates for a fragment are held against.
+struct Best {
+    /// Position of the greedy answer.
+    greedy: usize,
+    penalty: f64,
+    hurried: f64,
+    end_s: f64,
+}
+
+impl Best {
+    fn of(
+        candidates: &[(HostId, Placement)],
+        wanted: HostId,
+        hurried: impl Fn(HostId, &Placement) -> f64,
+    ) -> Self {
+        let (cheapest, penalty) = least(candidates.iter().map(|(_, p)| p.penalty));
+        let greedy = candidates.iter().position(|(host, _)| *host == wanted);
+        Self {
+            greedy: greedy.unwrap_or(cheapest),
+            penalty,
+            hurried: least(candidates.iter().map(|(host, p)| hurried(*host, p))).1,
+            end_s: least(candidates.iter().map(|(_, p)| p.end_s())).1,
+        }
     }
 }
 

@@ -1,0 +1,109 @@
+//! Decision latency of the learned policy, whose weights do not matter for it.
+//!
+//! The fleet is that of `scinet-16`, scaled; requests arrive one by one and load it to 60 %. Each
+//! decision is about another moment, so hosts that changed are encoded anew. `arrival` places one
+//! request; `boundary` also turns hosts on and off. `greedy` is what the estimates alone cost.
+
+use std::hint::black_box;
+
+use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use models::network::PolicyConfig;
+use models::policy::ModelChooser;
+use models::weights::Standardizations;
+use twin::policy::Policy;
+use twin::policy::greedy::Greedy;
+use twin::sequence::Stepwise;
+use twin::state::{Epoch, Future};
+use twin::stream;
+use twin::units::SimTime;
+use twin::workload::Split;
+use twin::world::file::WorldFile;
+use twin::world::{Dispatch, file::WorkloadFile};
+use twin::{Decision, Observation, State, World};
+
+/// Moments that are gone through.
+const MOMENTS: usize = 64;
+
+fn world(hosts: u32) -> World {
+    let embedded = World::load("scinet-16").expect("the world is embedded");
+    let mut file: WorldFile = (*embedded.file).clone();
+    file.dispatch = Dispatch::OnArrival;
+    for group in &mut file.hosts {
+        group.count = hosts / 2;
+    }
+    let mean_mi = embedded.typical_mi.iter().sum::<f64>() / embedded.typical_mi.len() as f64;
+    let speed = embedded.capacity().0 * f64::from(hosts) / 16.0;
+    file.workload = WorkloadFile::Poisson {
+        rate_per_s: 0.6 * speed / mean_mi,
+    };
+    World::resolve(file, "bench", None).expect("the scaled world is valid")
+}
+
+/// States of a run of the greedy policy in which a decision is due.
+fn moments(world: &World, wanted: Epoch) -> Vec<State> {
+    let duration = SimTime(40 * world.interval.0);
+    let arrivals = world.arrivals(
+        Split::Training,
+        duration,
+        &mut stream::named(1, "bench/arrivals"),
+    );
+    let mut future = Future::new(&arrivals);
+    let mut state = State::new(world);
+    let mut policy = Stepwise::new(Greedy::new());
+    let mut decision = Decision::none();
+    let mut out = Vec::new();
+    let warm = SimTime(4 * world.interval.0);
+    while out.len() < MOMENTS {
+        let epoch = state.advance(world, &mut future, duration, &mut twin::sink::Silent);
+        if epoch == Epoch::End {
+            break;
+        }
+        state.settle();
+        if epoch == wanted && state.now() >= warm {
+            out.push(state.clone());
+        }
+        decision.clear();
+        let observation = Observation::new(world, &state, epoch);
+        policy
+            .decide(&observation, &mut decision)
+            .expect("greedy can decide");
+        state.apply(world, &decision, &mut twin::sink::Silent);
+    }
+    out
+}
+
+fn decisions(criterion: &mut Criterion) {
+    let device = burn::tensor::Device::flex();
+    let network = PolicyConfig::new().init(&Standardizations::default(), &device);
+    let weights = network.to_weights().expect("fresh weights are finite");
+    for (name, epoch) in [("arrival", Epoch::Arrival), ("boundary", Epoch::Boundary)] {
+        let mut group = criterion.benchmark_group(format!("decision/{name}"));
+        for hosts in [16, 100, 1000] {
+            let world = world(hosts);
+            let states = moments(&world, epoch);
+            let model = Stepwise::new(ModelChooser::new("model", &weights));
+            let policies: [Box<dyn Policy>; 2] =
+                [Box::new(model), Box::new(Stepwise::new(Greedy::new()))];
+            for mut policy in policies {
+                let mut decision = Decision::none();
+                let mut turn = 0;
+                let id = BenchmarkId::new(policy.name().to_owned(), hosts);
+                group.bench_function(id, |bencher| {
+                    bencher.iter(|| {
+                        turn = (turn + 1) % states.len();
+                        decision.clear();
+                        let observation = Observation::new(&world, &states[turn], epoch);
+                        policy
+                            .decide(&observation, &mut decision)
+                            .expect("it can decide");
+                        black_box(&decision);
+                    });
+                });
+            }
+        }
+        group.finish();
+    }
+}
+
+criterion_group!(benches, decisions);
+criterion_main!(benches);
