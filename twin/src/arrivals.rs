@@ -7,7 +7,12 @@ use crate::units::SimTime;
 use crate::workload::TraceArrival;
 
 /// The header of an arrivals file.
-pub const HEADER: [&str; 4] = ["time_s", "application", "context_tokens", "generated_tokens"];
+pub const HEADER: [&str; 4] = [
+    "time_s",
+    "application",
+    "context_tokens",
+    "generated_tokens",
+];
 
 /// Why an arrivals file could not be read.
 #[derive(Debug, Error)]
@@ -40,20 +45,29 @@ pub fn parse(
     origin: &str,
     applications: &[&str],
 ) -> Result<Vec<Vec<TraceArrival>>, ArrivalsError> {
-    let mut reader = csv::ReaderBuilder::new().has_headers(true).from_reader(text.as_bytes());
-    let fail = |line: u64, problem: String| ArrivalsError::Line { origin: origin.into(), line, problem };
+    let mut reader = csv::ReaderBuilder::new()
+        .has_headers(true)
+        .from_reader(text.as_bytes());
+    let fail = |line: u64, problem: String| ArrivalsError::Line {
+        origin: origin.into(),
+        line,
+        problem,
+    };
     let header = reader.headers().map_err(|e| fail(1, e.to_string()))?;
     if header.iter().ne(HEADER) {
         let found = header.iter().collect::<Vec<_>>().join(",");
-        return Err(fail(1, format!("the header must be {}, found {found}", HEADER.join(","))));
+        return Err(fail(
+            1,
+            format!("the header must be {}, found {found}", HEADER.join(",")),
+        ));
     }
     let mut lists = vec![Vec::new(); applications.len()];
     let mut last = SimTime::ZERO;
     let mut record = csv::StringRecord::new();
     loop {
-        let more = reader.read_record(&mut record).map_err(|e| {
-            fail(e.position().map_or(0, csv::Position::line), e.to_string())
-        })?;
+        let more = reader
+            .read_record(&mut record)
+            .map_err(|e| fail(e.position().map_or(0, csv::Position::line), e.to_string()))?;
         if !more {
             break;
         }
@@ -62,16 +76,30 @@ pub fn parse(
             .parse()
             .ok()
             .filter(|t: &f64| t.is_finite() && *t >= 0.0)
-            .ok_or_else(|| fail(line, format!("time_s: not a time in seconds: {}", &record[0])))?;
+            .ok_or_else(|| {
+                fail(
+                    line,
+                    format!("time_s: not a time in seconds: {}", &record[0]),
+                )
+            })?;
         let time = SimTime::from_seconds(time);
         if time < last {
-            return Err(fail(line, format!("time_s: {} is before the line above", &record[0])));
+            return Err(fail(
+                line,
+                format!("time_s: {} is before the line above", &record[0]),
+            ));
         }
         last = time;
-        let a = applications.iter().position(|name| *name == &record[1]).ok_or_else(|| {
-            let hint = crate::world::did_you_mean(&record[1], applications);
-            fail(line, format!("application: the world has no \"{}\"{hint}", &record[1]))
-        })?;
+        let a = applications
+            .iter()
+            .position(|name| *name == &record[1])
+            .ok_or_else(|| {
+                let hint = crate::world::did_you_mean(&record[1], applications);
+                fail(
+                    line,
+                    format!("application: the world has no \"{}\"{hint}", &record[1]),
+                )
+            })?;
         let tokens = |column: usize| {
             record[column].parse::<u32>().map_err(|_| {
                 let problem = format!("not a number of tokens: {}", &record[column]);
@@ -85,7 +113,9 @@ pub fn parse(
         });
     }
     if lists.iter().all(Vec::is_empty) {
-        return Err(ArrivalsError::Empty { origin: origin.into() });
+        return Err(ArrivalsError::Empty {
+            origin: origin.into(),
+        });
     }
     Ok(lists)
 }

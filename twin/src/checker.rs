@@ -89,7 +89,9 @@ pub fn check(observation: &Observation<'_>, decision: &Decision) -> Result<(), I
             return Err(Infeasible::NotNow { index });
         }
         let host = action.host;
-        let repeated = decision.provisioning[..index].iter().any(|a| a.host == host);
+        let repeated = decision.provisioning[..index]
+            .iter()
+            .any(|a| a.host == host);
         if host.index() >= hosts || repeated {
             return Err(Infeasible::Host { index, host });
         }
@@ -97,25 +99,42 @@ pub fn check(observation: &Observation<'_>, decision: &Decision) -> Result<(), I
     for (index, deployment) in decision.deployments.iter().enumerate() {
         let request = deployment.request;
         let waiting = observation.waiting().find(|w| w.id == request);
-        let repeated = decision.deployments[..index].iter().any(|d| d.request == request);
+        let repeated = decision.deployments[..index]
+            .iter()
+            .any(|d| d.request == request);
         let (Some(waiting), false) = (waiting, repeated) else {
             return Err(Infeasible::Request { index, request });
         };
         let application = &observation.world().applications[waiting.application.index()];
         let Some(variant) = application.variants.get(deployment.variant.index()) else {
-            return Err(Infeasible::Variant { index, variant: deployment.variant });
+            return Err(Infeasible::Variant {
+                index,
+                variant: deployment.variant,
+            });
         };
         let (wanted, found) = (variant.fragments.len(), deployment.hosts.len());
         if wanted != found {
-            return Err(Infeasible::HostCount { index, wanted, found });
+            return Err(Infeasible::HostCount {
+                index,
+                wanted,
+                found,
+            });
         }
         for (fragment, &host) in deployment.hosts.iter().enumerate() {
             if host.index() >= hosts || !accepts_after(observation, decision, host) {
-                return Err(Infeasible::Closed { index, fragment, host });
+                return Err(Infeasible::Closed {
+                    index,
+                    fragment,
+                    host,
+                });
             }
             let ram = observation.world().size_of(host.index()).ram;
             if variant.fragments[fragment].ram > ram {
-                return Err(Infeasible::Memory { index, fragment, host });
+                return Err(Infeasible::Memory {
+                    index,
+                    fragment,
+                    host,
+                });
             }
         }
     }

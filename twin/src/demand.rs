@@ -18,7 +18,9 @@ pub(crate) fn tells_generated_tokens(fragment: &Fragment) -> bool {
 
 /// The true work of fragment `index` of `request`, in MI.
 pub(crate) fn work(fragment: &Fragment, index: usize, request: &Request) -> f64 {
-    let drawn = fragment.work_mi.quantile(stream::unit(request.key, index as u64));
+    let drawn = fragment
+        .work_mi
+        .quantile(stream::unit(request.key, index as u64));
     drawn
         + fragment.work_mi_per_context_token * f64::from(request.context_tokens)
         + fragment.work_mi_per_generated_token * f64::from(request.generated_tokens)
@@ -54,7 +56,9 @@ pub fn expected_mi(world: &World, application: usize, fragment: &Fragment, known
         }
         (generated, _) => {
             let base = context + per_token * f64::from(generated.unwrap_or(0));
-            let drawn = fragment.work_mi.mean_given_exceeds(known.attained_mi - base);
+            let drawn = fragment
+                .work_mi
+                .mean_given_exceeds(known.attained_mi - base);
             (base + drawn).max(known.attained_mi)
         }
     }
@@ -86,7 +90,11 @@ pub fn exceeds(
             let base = fragment.work_mi_per_context_token * f64::from(known.context_tokens)
                 + per_token * f64::from(generated.unwrap_or(0));
             let given = fragment.work_mi.survival(known.attained_mi - base);
-            if given <= 0.0 { 0.0 } else { fragment.work_mi.survival(work_mi - base) / given }
+            if given <= 0.0 {
+                0.0
+            } else {
+                fragment.work_mi.survival(work_mi - base) / given
+            }
         }
     }
 }
@@ -98,7 +106,9 @@ pub(crate) fn redraw_tokens(world: &World, request: &mut Request, served: &[(usi
         return;
     }
     let application = &world.applications[request.application.index()];
-    let Some(distribution) = application.generated_tokens.as_deref() else { return };
+    let Some(distribution) = application.generated_tokens.as_deref() else {
+        return;
+    };
     let mut least = -1.0_f64;
     if let Some(deployed) = request.deployed {
         let fragments = &application.variants[deployed.variant.index()].fragments;
@@ -110,8 +120,7 @@ pub(crate) fn redraw_tokens(world: &World, request: &mut Request, served: &[(usi
             }
         }
     }
-    let drawn =
-        distribution.sample_given_exceeds(least, stream::unit(request.key, TOKENS_PART));
+    let drawn = distribution.sample_given_exceeds(least, stream::unit(request.key, TOKENS_PART));
     request.generated_tokens = to_tokens(drawn);
 }
 

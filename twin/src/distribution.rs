@@ -236,10 +236,14 @@ mod tests {
             .map(|i| d.sample_given_exceeds(a, (f64::from(i) + 0.5) / f64::from(n)))
             .sum::<f64>()
             / f64::from(n);
-        assert!((sampled - d.mean_given_exceeds(a)).abs() < 0.01, "{sampled}");
-        let mean: f64 =
-            (0..n).map(|i| d.quantile((f64::from(i) + 0.5) / f64::from(n))).sum::<f64>()
-                / f64::from(n);
+        assert!(
+            (sampled - d.mean_given_exceeds(a)).abs() < 0.01,
+            "{sampled}"
+        );
+        let mean: f64 = (0..n)
+            .map(|i| d.quantile((f64::from(i) + 0.5) / f64::from(n)))
+            .sum::<f64>()
+            / f64::from(n);
         assert!((mean - 2.0).abs() < 0.01, "{mean}");
     }
 

@@ -214,14 +214,28 @@ impl Loads {
         let shared_s = (w + shared) / load.speed_mips;
         let run_s = alone_s.max(shared_s);
         // Below saturation nobody is delayed; above, the part of the work that did not fit.
-        let pressed = if shared_s > 0.0 { (1.0 - alone_s / shared_s).max(0.0) } else { 0.0 };
-        let saturated = if (load.count + 1.0) * cap_mips > load.speed_mips { 1.0 } else { 0.0 };
+        let pressed = if shared_s > 0.0 {
+            (1.0 - alone_s / shared_s).max(0.0)
+        } else {
+            0.0
+        };
+        let saturated = if (load.count + 1.0) * cap_mips > load.speed_mips {
+            1.0
+        } else {
+            0.0
+        };
         let delay_others_s = shared / load.speed_mips * saturated * (0.5 + 0.5 * pressed);
         let objective = &world.objective;
         let time_s = inputs_s + wait_s + run_s - source_s(task.source);
         let penalty = objective.per_response_second() * (time_s + delay_others_s)
             + load.work_penalty_per_mi * w;
-        Some(Placement { inputs_s, wait_s, run_s, delay_others_s, penalty })
+        Some(Placement {
+            inputs_s,
+            wait_s,
+            run_s,
+            delay_others_s,
+            penalty,
+        })
     }
 }
 
@@ -236,7 +250,9 @@ fn ram_of(world: &World, state: &State, slot: u32) -> f64 {
     let run = &state.fragments[slot as usize];
     let request = &state.requests[run.request as usize];
     request.deployed.map_or(0.0, |d| {
-        world.variant(request.application, d.variant).fragments[usize::from(run.index)].ram.0
+        world.variant(request.application, d.variant).fragments[usize::from(run.index)]
+            .ram
+            .0
     })
 }
 
@@ -261,7 +277,9 @@ fn fixed(world: &World, state: &State, h: usize) -> HostLoad {
         ram_mib: host.ram_mib,
         count: host.resident.len() as f64,
         left_mi: 0.0,
-        user_latency_s: world.sites[world.hosts[h].site.index()].user_latency.seconds(),
+        user_latency_s: world.sites[world.hosts[h].site.index()]
+            .user_latency
+            .seconds(),
         network_bps: size.network.0 * 1e6,
         idle_penalty_per_s: objective.per_joule() * idle_w
             + objective.per_usd() * world.price_usd_per_second(h),
@@ -276,7 +294,11 @@ pub fn fresh_mi(world: &World, asked: &Asked, fragment: &Fragment) -> f64 {
 }
 
 fn fresh(asked: &Asked) -> Known {
-    Known { context_tokens: asked.context_tokens, generated_tokens: None, attained_mi: 0.0 }
+    Known {
+        context_tokens: asked.context_tokens,
+        generated_tokens: None,
+        attained_mi: 0.0,
+    }
 }
 
 /// Output of a fragment, in bytes, with the expected number of generated tokens.
@@ -317,7 +339,12 @@ pub fn task<'a>(
             input_bytes = output_bytes(world, asked, &fragments[p]);
         }
     }
-    Task { fragment, work_mi: fresh_mi(world, asked, fragment), input_bytes, source }
+    Task {
+        fragment,
+        work_mi: fresh_mi(world, asked, fragment),
+        input_bytes,
+        source,
+    }
 }
 
 /// Probability that a request is late if its variant's last fragment ends at `end_s` from now, by
@@ -338,7 +365,13 @@ pub fn late_probability(
     let fragment = &application.variants[variant.index()].fragments[0];
     let mean = fresh_mi(world, asked, fragment);
     let bound_mi = mean * left_s / end_s;
-    demand::exceeds(world, asked.application.index(), fragment, fresh(asked), bound_mi)
+    demand::exceeds(
+        world,
+        asked.application.index(),
+        fragment,
+        fresh(asked),
+        bound_mi,
+    )
 }
 
 /// Work that arrives per second by the decayed rates, in MIPS, one a time constant: the most

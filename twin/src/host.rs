@@ -80,7 +80,10 @@ impl PartialOrd for Finish {
 impl Ord for Finish {
     /// Reversed: the heap's greatest is the first to finish.
     fn cmp(&self, other: &Self) -> Ordering {
-        other.at_work.total_cmp(&self.at_work).then(other.fragment.cmp(&self.fragment))
+        other
+            .at_work
+            .total_cmp(&self.at_work)
+            .then(other.fragment.cmp(&self.fragment))
     }
 }
 
@@ -100,7 +103,10 @@ pub(crate) struct CapClass {
 
 impl Clone for CapClass {
     fn clone(&self) -> Self {
-        Self { running: self.running.clone(), ..*self }
+        Self {
+            running: self.running.clone(),
+            ..*self
+        }
     }
     fn clone_from(&mut self, source: &Self) {
         self.limit_mips = source.limit_mips;
@@ -149,7 +155,12 @@ impl Clone for Host {
         let classes = std::mem::take(&mut self.classes);
         let queue = std::mem::take(&mut self.queue);
         let resident = std::mem::take(&mut self.resident);
-        *self = Self { classes, queue, resident, ..*source };
+        *self = Self {
+            classes,
+            queue,
+            resident,
+            ..*source
+        };
         self.classes.clone_from(&source.classes);
         self.queue.clone_from(&source.queue);
         self.resident.clone_from(&source.resident);
@@ -180,7 +191,10 @@ impl Host {
             classes: world
                 .caps
                 .iter()
-                .map(|cap| CapClass { limit_mips: cap.min(size.vcpus) * mips, ..Default::default() })
+                .map(|cap| CapClass {
+                    limit_mips: cap.min(size.vcpus) * mips,
+                    ..Default::default()
+                })
                 .collect(),
             ram_mib: size.ram.0,
             ram_free_mib: size.ram.0,
@@ -255,7 +269,8 @@ impl Host {
             }
         }
         if soonest.is_finite() {
-            self.updated.after(SimTime::from_seconds_ceil(soonest.max(0.0)))
+            self.updated
+                .after(SimTime::from_seconds_ceil(soonest.max(0.0)))
         } else {
             SimTime::NEVER
         }

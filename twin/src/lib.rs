@@ -34,8 +34,8 @@ pub mod state;
 pub mod stream;
 pub mod summary;
 pub mod units;
-pub mod wire;
 pub mod what_if;
+pub mod wire;
 pub mod workload;
 pub mod world;
 

@@ -77,7 +77,8 @@ impl Network {
         let seconds = now.since(self.updated).seconds();
         self.updated = now;
         for transfer in &mut self.transfers {
-            transfer.remaining_bits = (transfer.remaining_bits - transfer.rate_bps * seconds).max(0.0);
+            transfer.remaining_bits =
+                (transfer.remaining_bits - transfer.rate_bps * seconds).max(0.0);
         }
     }
 
@@ -141,9 +142,16 @@ impl Network {
                 .filter(|t| t.rate_bps < 0.0)
                 .flat_map(|t| t.resources)
                 .filter(|&r| r != NO_RESOURCE)
-                .map(|r| (self.left_bps[r as usize] / f64::from(self.users[r as usize]), r))
+                .map(|r| {
+                    (
+                        self.left_bps[r as usize] / f64::from(self.users[r as usize]),
+                        r,
+                    )
+                })
                 .min_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
-            let Some((fair, resource)) = bottleneck else { break };
+            let Some((fair, resource)) = bottleneck else {
+                break;
+            };
             for transfer in &mut self.transfers {
                 if transfer.rate_bps >= 0.0 || !transfer.resources.contains(&resource) {
                     continue;
@@ -198,7 +206,9 @@ pub(crate) fn latency(world: &World, from: Endpoint, to: Endpoint) -> SimTime {
             world.sites[world.hosts[host.index()].site.index()].user_latency
         }
         (Endpoint::Host(a), Endpoint::Host(b)) => {
-            world.link(world.hosts[a.index()].site, world.hosts[b.index()].site).latency
+            world
+                .link(world.hosts[a.index()].site, world.hosts[b.index()].site)
+                .latency
         }
     }
 }

@@ -36,13 +36,25 @@ impl Weights {
     /// The weights in a fixed order: energy, cost, response, SLA, accuracy.
     #[must_use]
     pub fn to_array(self) -> [f64; 5] {
-        [self.energy, self.cost, self.response, self.sla, self.accuracy]
+        [
+            self.energy,
+            self.cost,
+            self.response,
+            self.sla,
+            self.accuracy,
+        ]
     }
 
     /// The inverse of [`Weights::to_array`].
     #[must_use]
     pub fn from_array([energy, cost, response, sla, accuracy]: [f64; 5]) -> Self {
-        Self { energy, cost, response, sla, accuracy }
+        Self {
+            energy,
+            cost,
+            response,
+            sla,
+            accuracy,
+        }
     }
 }
 
@@ -77,12 +89,18 @@ impl Objective {
         }
         for (name, value) in [
             ("reference_power_w", self.reference_power_w),
-            ("reference_cost_usd_per_hour", self.reference_cost_usd_per_hour),
+            (
+                "reference_cost_usd_per_hour",
+                self.reference_cost_usd_per_hour,
+            ),
             ("reference_response_s", self.reference_response_s),
             ("reference_rate_per_s", self.reference_rate_per_s),
         ] {
             if !(value.is_finite() && value > 0.0) {
-                return Some((name.into(), format!("must be finite and above zero, found {value}")));
+                return Some((
+                    name.into(),
+                    format!("must be finite and above zero, found {value}"),
+                ));
             }
         }
         None

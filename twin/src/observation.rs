@@ -60,7 +60,11 @@ impl<'a> Observation<'a> {
     /// The observation of `state` at an epoch. The state must be settled ([`State::settle`]).
     #[must_use]
     pub fn new(world: &'a World, state: &'a State, epoch: Epoch) -> Self {
-        Self { world, state, epoch }
+        Self {
+            world,
+            state,
+            epoch,
+        }
     }
 
     /// The state behind the observation, for the estimates of this crate.
@@ -136,13 +140,18 @@ impl<'a> Observation<'a> {
 
     /// The fragments placed on host `host` that have not ended, in the order of placement.
     pub fn residents(&self, host: HostId) -> impl Iterator<Item = ResidentFragment<'a>> + '_ {
-        self.state.hosts[host.index()].resident.iter().filter_map(|&slot| self.resident(slot))
+        self.state.hosts[host.index()]
+            .resident
+            .iter()
+            .filter_map(|&slot| self.resident(slot))
     }
 
     fn resident(&self, slot: u32) -> Option<ResidentFragment<'a>> {
         let run = &self.state.fragments[slot as usize];
         let request = &self.state.requests[run.request as usize];
-        let variant = self.world.variant(request.application, request.deployed?.variant);
+        let variant = self
+            .world
+            .variant(request.application, request.deployed?.variant);
         let fragment = &variant.fragments[usize::from(run.index)];
         let attained_mi = self.state.attained_mi(self.world, slot);
         let known = Known {
@@ -219,8 +228,16 @@ impl<'a> Observation<'a> {
         let host = &self.state.hosts[h];
         HostView {
             lifecycle: host.lifecycle,
-            queue: host.queue.iter().map(|&slot| self.fragment_ref(slot)).collect(),
-            resident: host.resident.iter().map(|&slot| self.fragment_ref(slot)).collect(),
+            queue: host
+                .queue
+                .iter()
+                .map(|&slot| self.fragment_ref(slot))
+                .collect(),
+            resident: host
+                .resident
+                .iter()
+                .map(|&slot| self.fragment_ref(slot))
+                .collect(),
         }
     }
 
@@ -255,7 +272,11 @@ impl<'a> Observation<'a> {
     }
 
     fn deployed_view(&self, request: &Request, deployed: Deployed) -> DeployedView {
-        let count = self.world.variant(request.application, deployed.variant).fragments.len();
+        let count = self
+            .world
+            .variant(request.application, deployed.variant)
+            .fragments
+            .len();
         DeployedView {
             variant: deployed.variant,
             outputs_left: deployed.outputs_left,
@@ -289,8 +310,15 @@ impl<'a> Observation<'a> {
             .iter()
             .map(|t| {
                 let (request, fragment) = target(t.delivery);
-                let progress = Progress::Sending { from: t.from, bits_left: t.remaining_bits };
-                TransferView { request, fragment, progress }
+                let progress = Progress::Sending {
+                    from: t.from,
+                    bits_left: t.remaining_bits,
+                };
+                TransferView {
+                    request,
+                    fragment,
+                    progress,
+                }
             })
             .collect();
         let mut timers: Vec<_> = self.state.timers.iter().map(|t| t.0).collect();
@@ -303,7 +331,11 @@ impl<'a> Observation<'a> {
             };
             let (request, fragment) = target(delivery);
             let progress = Progress::Arriving { at: timer.at };
-            views.push(TransferView { request, fragment, progress });
+            views.push(TransferView {
+                request,
+                fragment,
+                progress,
+            });
         }
         views
     }
@@ -444,8 +476,11 @@ impl State {
         build.state.now = view.now;
         build.state.next_boundary = view.next_boundary;
         build.state.next_request = view.next_request;
-        build.state.rates =
-            view.rates_per_s.iter().map(|&values| Rates::new(view.now, values)).collect();
+        build.state.rates = view
+            .rates_per_s
+            .iter()
+            .map(|&values| Rates::new(view.now, values))
+            .collect();
         for i in 0..view.requests.len() {
             build.request(i)?;
         }
@@ -476,7 +511,10 @@ struct Build<'a> {
 }
 
 fn invalid<T>(field: String, problem: impl Into<String>) -> Result<T, ViewError> {
-    Err(ViewError { field, problem: problem.into() })
+    Err(ViewError {
+        field,
+        problem: problem.into(),
+    })
 }
 
 impl<'a> Build<'a> {
@@ -497,7 +535,11 @@ impl<'a> Build<'a> {
         let (world, view) = (self.world, self.view);
         for (field, found, wanted) in [
             ("hosts", view.hosts.len(), world.hosts.len()),
-            ("rates_per_s", view.rates_per_s.len(), world.applications.len()),
+            (
+                "rates_per_s",
+                view.rates_per_s.len(),
+                world.applications.len(),
+            ),
         ] {
             if found != wanted {
                 let problem = format!("the world has {wanted}, found {found}");
@@ -506,7 +548,10 @@ impl<'a> Build<'a> {
         }
         for (i, rates) in view.rates_per_s.iter().enumerate() {
             if rates.iter().any(|r| !(r.is_finite() && *r >= 0.0)) {
-                return invalid(format!("rates_per_s[{i}]"), "must be finite and not negative");
+                return invalid(
+                    format!("rates_per_s[{i}]"),
+                    "must be finite and not negative",
+                );
             }
         }
         if view.next_boundary < view.now {
@@ -516,31 +561,44 @@ impl<'a> Build<'a> {
     }
 
     fn slot(&self, id: RequestId) -> Option<u32> {
-        self.slots.binary_search_by_key(&id, |s| s.0).ok().map(|i| self.slots[i].1)
+        self.slots
+            .binary_search_by_key(&id, |s| s.0)
+            .ok()
+            .map(|i| self.slots[i].1)
     }
 
     fn request(&mut self, i: usize) -> Result<(), ViewError> {
         let view = &self.view.requests[i];
         let field = |name: &str| format!("requests[{i}].{name}");
         if i > 0 && self.view.requests[i - 1].id >= view.id {
-            return invalid(field("id"), "requests must be sorted by id, without repetition");
+            return invalid(
+                field("id"),
+                "requests must be sorted by id, without repetition",
+            );
         }
         if view.id.0 >= self.view.next_request {
             return invalid(field("id"), "must be below next_request");
         }
         let Some(application) = self.world.applications.get(view.application.index()) else {
             let count = self.world.applications.len();
-            return invalid(field("application"), format!("the world has {count} applications"));
+            return invalid(
+                field("application"),
+                format!("the world has {count} applications"),
+            );
         };
         if view.arrived > self.view.now {
             return invalid(field("arrived"), "must not be after now");
         }
-        if view.started.is_some_and(|s| s > self.view.now || s < view.arrived) {
+        if view
+            .started
+            .is_some_and(|s| s > self.view.now || s < view.arrived)
+        {
             return invalid(field("started"), "must lie between arrived and now");
         }
-        let expected = application.generated_tokens.as_deref().map_or(0.0, |d| {
-            d.mean_given_exceeds(-1.0)
-        });
+        let expected = application
+            .generated_tokens
+            .as_deref()
+            .map_or(0.0, |d| d.mean_given_exceeds(-1.0));
         let request = Request {
             id: view.id,
             application: view.application,
@@ -577,7 +635,10 @@ impl<'a> Build<'a> {
         }
         let sinks = variant.sinks().count();
         if view.outputs_left == 0 || usize::from(view.outputs_left) > sinks {
-            return invalid(field("outputs_left"), format!("must lie between 1 and {sinks}"));
+            return invalid(
+                field("outputs_left"),
+                format!("must lie between 1 and {sinks}"),
+            );
         }
         let first = u32::try_from(self.state.fragments.len()).unwrap_or(u32::MAX);
         for (k, f) in view.fragments.iter().enumerate() {
@@ -608,8 +669,7 @@ impl<'a> Build<'a> {
                 attained_mi: f.attained_mi,
             };
             let application = request.application.index();
-            let work =
-                demand::expected_mi(self.world, application, &variant.fragments[k], known);
+            let work = demand::expected_mi(self.world, application, &variant.fragments[k], known);
             self.state.fragments.push(FragmentRun {
                 request: slot,
                 index: u16::try_from(k).unwrap_or(u16::MAX),
@@ -620,8 +680,11 @@ impl<'a> Build<'a> {
                 started_at_mi: -f.attained_mi,
             });
         }
-        self.state.requests[slot as usize].deployed =
-            Some(Deployed { variant: view.variant, first, outputs_left: view.outputs_left });
+        self.state.requests[slot as usize].deployed = Some(Deployed {
+            variant: view.variant,
+            first,
+            outputs_left: view.outputs_left,
+        });
         Ok(())
     }
 
@@ -631,7 +694,12 @@ impl<'a> Build<'a> {
             .slot(reference.request)
             .and_then(|slot| self.state.requests[slot as usize].deployed)
             .map(|d| d.first + u32::from(reference.fragment))
-            .and_then(|slot| self.state.fragments.get(slot as usize).map(|run| (slot, run)))
+            .and_then(|slot| {
+                self.state
+                    .fragments
+                    .get(slot as usize)
+                    .map(|run| (slot, run))
+            })
             .filter(|(_, run)| {
                 run.index == reference.fragment
                     && run.host.index() == h
@@ -657,9 +725,13 @@ impl<'a> Build<'a> {
         host.lifecycle = view.lifecycle;
         if let Lifecycle::Booting { ready_at } = view.lifecycle {
             if ready_at < self.view.now {
-                return invalid(format!("hosts[{h}].lifecycle.ready_at"), "must not be before now");
+                return invalid(
+                    format!("hosts[{h}].lifecycle.ready_at"),
+                    "must not be before now",
+                );
             }
-            self.state.set_timer(ready_at, TimerKind::Boot(HostId::at(h)));
+            self.state
+                .set_timer(ready_at, TimerKind::Boot(HostId::at(h)));
         }
         for (k, reference) in view.resident.iter().enumerate() {
             let field = format!("hosts[{h}].resident[{k}]");
@@ -701,12 +773,17 @@ impl<'a> Build<'a> {
             return invalid(field, "runs on a host that does not serve");
         }
         let request = &self.state.requests[run.request as usize];
-        let Some(deployed) = request.deployed else { return Ok(()) };
+        let Some(deployed) = request.deployed else {
+            return Ok(());
+        };
         let variant = self.world.variant(request.application, deployed.variant);
         let fragment = &variant.fragments[usize::from(run.index)];
         host.ram_free_mib -= fragment.ram.0;
         if host.ram_free_mib < -1e-6 {
-            return invalid(field, format!("the host's {} MiB are exceeded", host.ram_mib));
+            return invalid(
+                field,
+                format!("the host's {} MiB are exceeded", host.ram_mib),
+            );
         }
         host.classes[fragment.cap].start(slot, run.started_at_mi, run.work_mi);
         Ok(())
@@ -720,7 +797,8 @@ impl<'a> Build<'a> {
         let (count, queued) = self.placed[h];
         if count != host.resident.len() {
             let listed = host.resident.len();
-            let problem = format!("lists {listed} fragments, but {count} unfinished are placed here");
+            let problem =
+                format!("lists {listed} fragments, but {count} unfinished are placed here");
             return invalid(format!("hosts[{h}].resident"), problem);
         }
         if queued != self.view.hosts[h].queue.len() {
@@ -736,7 +814,10 @@ impl<'a> Build<'a> {
         for (i, view) in self.view.transfers.iter().enumerate() {
             let field = |name: &str| format!("transfers[{i}].{name}");
             let Some(slot) = self.slot(view.request) else {
-                return invalid(field("request"), format!("there is no request {}", view.request));
+                return invalid(
+                    field("request"),
+                    format!("there is no request {}", view.request),
+                );
             };
             let Some(deployed) = self.state.requests[slot as usize].deployed else {
                 return invalid(field("request"), "is not deployed");
@@ -777,9 +858,14 @@ impl<'a> Build<'a> {
                         return invalid(field("progress.from"), "is not another end of a transfer");
                     }
                     if !(bits_left.is_finite() && bits_left >= 0.0) {
-                        return invalid(field("progress.bits_left"), "must be finite and not negative");
+                        return invalid(
+                            field("progress.bits_left"),
+                            "must be finite and not negative",
+                        );
                     }
-                    self.state.network.start(self.world, (from, to), delivery, bits_left);
+                    self.state
+                        .network
+                        .start(self.world, (from, to), delivery, bits_left);
                 }
             }
         }
@@ -790,24 +876,40 @@ impl<'a> Build<'a> {
     /// What is still waited for must be on its way or be made by an unfinished fragment.
     fn balance(&self) -> Result<(), ViewError> {
         for (i, request) in self.view.requests.iter().enumerate() {
-            let Some(view) = &request.deployed else { continue };
+            let Some(view) = &request.deployed else {
+                continue;
+            };
             let slot = self.slots[i].1 as usize;
-            let Some(deployed) = self.state.requests[slot].deployed else { continue };
-            let fragments = &self.world.variant(request.application, view.variant).fragments;
+            let Some(deployed) = self.state.requests[slot].deployed else {
+                continue;
+            };
+            let fragments = &self
+                .world
+                .variant(request.application, view.variant)
+                .fragments;
             let unfinished = |k: usize| view.fragments[k].phase != Phase::Done;
             let field = |name: &str| format!("requests[{i}].{name}");
-            let served =
-                view.fragments.iter().any(|f| matches!(f.phase, Phase::Running | Phase::Done));
+            let served = view
+                .fragments
+                .iter()
+                .any(|f| matches!(f.phase, Phase::Running | Phase::Done));
             if served != request.started.is_some() {
                 let problem = "must be there if and only if a fragment runs or has ended";
                 return invalid(field("started"), problem);
             }
             for (k, (fragment, f)) in fragments.iter().zip(&view.fragments).enumerate() {
                 let coming = self.inputs[deployed.first as usize + k];
-                let due = fragment.predecessors.iter().filter(|&&p| unfinished(p)).count();
+                let due = fragment
+                    .predecessors
+                    .iter()
+                    .filter(|&&p| unfinished(p))
+                    .count();
                 if usize::from(f.inputs_left) != coming + due {
                     let problem = format!("must be {coming} under way + {due} not yet sent");
-                    return invalid(field(&format!("deployed.fragments[{k}].inputs_left")), problem);
+                    return invalid(
+                        field(&format!("deployed.fragments[{k}].inputs_left")),
+                        problem,
+                    );
                 }
             }
             let coming = self.outputs[slot];

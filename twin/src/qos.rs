@@ -138,7 +138,10 @@ impl ResponseTimes {
         }
         let n = self.responses_s.len();
         let rank = ((q * n as f64).ceil() as usize).clamp(1, n) - 1;
-        *self.responses_s.select_nth_unstable_by(rank, f64::total_cmp).1
+        *self
+            .responses_s
+            .select_nth_unstable_by(rank, f64::total_cmp)
+            .1
     }
 }
 
@@ -186,7 +189,11 @@ impl Qos {
             requests_arrived: totals.arrived,
             requests_completed: totals.completed,
             requests_unfinished: state.active.len() as u64,
-            hosts_billed_mean: if duration_s > 0.0 { billed / duration_s } else { 0.0 },
+            hosts_billed_mean: if duration_s > 0.0 {
+                billed / duration_s
+            } else {
+                0.0
+            },
             duration_s,
         }
     }
@@ -220,7 +227,11 @@ pub fn jain(values: impl Iterator<Item = f64>) -> f64 {
         sum += value;
         squares += value * value;
     }
-    if squares > 0.0 { sum * sum / (n * squares) } else { 1.0 }
+    if squares > 0.0 {
+        sum * sum / (n * squares)
+    } else {
+        1.0
+    }
 }
 
 /// What a fleet looks like at one moment: for timelines.

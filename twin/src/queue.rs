@@ -16,7 +16,11 @@ pub(crate) struct EventQueue {
 
 impl Clone for EventQueue {
     fn clone(&self) -> Self {
-        Self { times: self.times.clone(), heap: self.heap.clone(), place: self.place.clone() }
+        Self {
+            times: self.times.clone(),
+            heap: self.heap.clone(),
+            place: self.place.clone(),
+        }
     }
     fn clone_from(&mut self, source: &Self) {
         self.times.clone_from(&source.times);
@@ -27,8 +31,14 @@ impl Clone for EventQueue {
 
 impl EventQueue {
     pub(crate) fn new(hosts: usize) -> Self {
-        let order: Vec<u32> = (0..hosts).map(|h| u32::try_from(h).unwrap_or(u32::MAX)).collect();
-        Self { times: vec![SimTime::NEVER; hosts], heap: order.clone(), place: order }
+        let order: Vec<u32> = (0..hosts)
+            .map(|h| u32::try_from(h).unwrap_or(u32::MAX))
+            .collect();
+        Self {
+            times: vec![SimTime::NEVER; hosts],
+            heap: order.clone(),
+            place: order,
+        }
     }
 
     /// The earliest time and its host; the lowest host of equals.
@@ -60,7 +70,11 @@ impl EventQueue {
                 break;
             }
             let right = left + 1;
-            let child = if right < self.heap.len() && self.before(right, left) { right } else { left };
+            let child = if right < self.heap.len() && self.before(right, left) {
+                right
+            } else {
+                left
+            };
             if !self.before(child, at) {
                 break;
             }

@@ -106,8 +106,11 @@ pub trait Chooser: Send {
     /// # Errors
     ///
     /// If no answer can be given.
-    fn choose(&mut self, context: &Context<'_>, question: &Question<'_>)
-    -> Result<usize, PolicyError>;
+    fn choose(
+        &mut self,
+        context: &Context<'_>,
+        question: &Question<'_>,
+    ) -> Result<usize, PolicyError>;
 }
 
 /// A [`Policy`] that answers question by question.
@@ -153,9 +156,18 @@ impl<C: Chooser> Stepwise<C> {
             if self.powers.len() < 2 {
                 return Ok(());
             }
-            let context = Context { observation, loads: &self.loads, demand_mips, decision };
-            let answer = self.chooser.choose(&context, &Question::Power(&self.powers))?;
-            let Some(Some(host)) = self.powers.get(answer).copied() else { return Ok(()) };
+            let context = Context {
+                observation,
+                loads: &self.loads,
+                demand_mips,
+                decision,
+            };
+            let answer = self
+                .chooser
+                .choose(&context, &Question::Power(&self.powers))?;
+            let Some(Some(host)) = self.powers.get(answer).copied() else {
+                return Ok(());
+            };
             let on = !self.loads.hosts()[host.index()].accepts;
             decision.provisioning.push(PowerAction { host, on });
             self.loads.plan_power(world, host.index(), on);
@@ -175,8 +187,17 @@ impl<C: Chooser> Stepwise<C> {
         if self.options.is_empty() {
             return Ok(());
         }
-        let context = Context { observation, loads: &self.loads, demand_mips, decision };
-        let question = Question::Variant { request, asked, options: &self.options };
+        let context = Context {
+            observation,
+            loads: &self.loads,
+            demand_mips,
+            decision,
+        };
+        let question = Question::Variant {
+            request,
+            asked,
+            options: &self.options,
+        };
         let answer = match self.options.len() {
             1 => 0,
             count => self.chooser.choose(&context, &question)?.min(count - 1),
@@ -193,7 +214,12 @@ impl<C: Chooser> Stepwise<C> {
                     self.candidates.push((host, placement));
                 }
             });
-            let context = Context { observation, loads: &self.loads, demand_mips, decision };
+            let context = Context {
+                observation,
+                loads: &self.loads,
+                demand_mips,
+                decision,
+            };
             let question = Question::Place {
                 request,
                 asked,
@@ -209,12 +235,17 @@ impl<C: Chooser> Stepwise<C> {
             let (host, placement) = self.candidates[place];
             self.placed.push(host);
             self.ends.push((host.index(), placement.end_s()));
-            self.loads.plan_fragment(host.index(), task.work_mi, task.fragment.ram.0);
+            self.loads
+                .plan_fragment(host.index(), task.work_mi, task.fragment.ram.0);
         }
         let mut hosts = self.spare_hosts.pop().unwrap_or_default();
         hosts.clear();
         hosts.extend_from_slice(&self.placed);
-        decision.deployments.push(Deployment { request, variant, hosts });
+        decision.deployments.push(Deployment {
+            request,
+            variant,
+            hosts,
+        });
         Ok(())
     }
 }
@@ -281,8 +312,7 @@ pub fn power_candidates(
             Lifecycle::On => 2,
             Lifecycle::Draining => 3,
         };
-        if (load.accepts && accepting <= 1)
-            || decision.provisioning.iter().any(|a| a.host == host)
+        if (load.accepts && accepting <= 1) || decision.provisioning.iter().any(|a| a.host == host)
         {
             continue;
         }
@@ -334,12 +364,7 @@ fn distinct_hosts(
 
 /// The variants that can be placed, each with the placement of least estimated penalty, fragment
 /// by fragment; `out` keeps its allocations.
-pub fn variant_options(
-    world: &World,
-    loads: &Loads,
-    asked: &Asked,
-    out: &mut Vec<VariantOption>,
-) {
+pub fn variant_options(world: &World, loads: &Loads, asked: &Asked, out: &mut Vec<VariantOption>) {
     let variants = &world.applications[asked.application.index()].variants;
     out.resize_with(variants.len(), VariantOption::default);
     let mut kept = 0;
@@ -374,7 +399,9 @@ fn fill_option(
         let task = estimate::task(world, asked, variant, index, &ends);
         let mut best: Option<(f64, usize, Placement)> = None;
         for host in 0..loads.hosts().len() {
-            let Some(mut placement) = loads.place(world, &task, host) else { continue };
+            let Some(mut placement) = loads.place(world, &task, host) else {
+                continue;
+            };
             // Fragments of the same variant on the same host share it.
             for (other, &taken) in option.placements.iter().zip(&option.hosts) {
                 let parallel = other.end_s() > placement.inputs_s;
@@ -391,7 +418,9 @@ fn fill_option(
                 best = Some((score, host, placement));
             }
         }
-        let Some((_, host, placement)) = best else { return false };
+        let Some((_, host, placement)) = best else {
+            return false;
+        };
         ends[index] = (host, placement.end_s());
         option.hosts.push(HostId::at(host));
         option.placements.push(placement);

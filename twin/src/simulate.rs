@@ -33,7 +33,12 @@ impl Options {
     /// A held-out episode of the world's length.
     #[must_use]
     pub fn new(seed: u64) -> Self {
-        Self { seed, intervals: None, split: Split::HeldOut, timeline: false }
+        Self {
+            seed,
+            intervals: None,
+            split: Split::HeldOut,
+            timeline: false,
+        }
     }
 }
 
@@ -240,7 +245,10 @@ pub fn run_with(
         let started = hooks.clock.map(|clock| clock());
         policy
             .decide(&observation, &mut decision)
-            .map_err(|source| RunError::Policy { at: state.now(), source })?;
+            .map_err(|source| RunError::Policy {
+                at: state.now(),
+                source,
+            })?;
         if let (Some(clock), Some(started)) = (hooks.clock, started) {
             decision_times.push(clock().saturating_sub(started));
         }
@@ -252,5 +260,10 @@ pub fn run_with(
         state.apply(world, &decision, &mut recorder);
     }
     let qos = Qos::of(world, &mut state, &mut recorder.responses);
-    Ok(Run { qos, state, timeline: recorder.timeline.unwrap_or_default(), decision_times })
+    Ok(Run {
+        qos,
+        state,
+        timeline: recorder.timeline.unwrap_or_default(),
+        decision_times,
+    })
 }

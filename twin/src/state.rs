@@ -206,17 +206,25 @@ impl<'a> Future<'a> {
     /// No arrivals.
     #[must_use]
     pub fn empty() -> Self {
-        Self { arrivals: &[], next: 0 }
+        Self {
+            arrivals: &[],
+            next: 0,
+        }
     }
 
     /// The future of `arrivals`, of which the first `skip` have already come.
     #[must_use]
     pub fn skipping(arrivals: &'a [Arrival], skip: usize) -> Self {
-        Self { arrivals, next: skip.min(arrivals.len()) }
+        Self {
+            arrivals,
+            next: skip.min(arrivals.len()),
+        }
     }
 
     fn peek(&self) -> SimTime {
-        self.arrivals.get(self.next).map_or(SimTime::NEVER, |a| a.time)
+        self.arrivals
+            .get(self.next)
+            .map_or(SimTime::NEVER, |a| a.time)
     }
 }
 
@@ -225,7 +233,9 @@ impl State {
     /// boundary is at time zero.
     #[must_use]
     pub fn new(world: &World) -> Self {
-        let hosts: Vec<Host> = (0..world.hosts.len()).map(|h| Host::new(world, h)).collect();
+        let hosts: Vec<Host> = (0..world.hosts.len())
+            .map(|h| Host::new(world, h))
+            .collect();
         Self {
             now: SimTime::ZERO,
             completions: EventQueue::new(hosts.len()),
@@ -268,7 +278,11 @@ impl State {
             let timer = self.timers.peek().map_or(SimTime::NEVER, |t| t.0.at);
             let (completion, host) = self.completions.first();
             let arrival = future.peek();
-            let next = transfer.min(timer).min(completion).min(arrival).min(self.next_boundary);
+            let next = transfer
+                .min(timer)
+                .min(completion)
+                .min(arrival)
+                .min(self.next_boundary);
             if next >= until {
                 self.now = until.max(self.now);
                 return Epoch::End;
@@ -318,7 +332,9 @@ impl State {
     /// Turns a host on or off.
     pub(crate) fn power<S: Sink>(&mut self, world: &World, action: PowerAction, sink: &mut S) {
         let h = action.host.index();
-        let Some(host) = self.hosts.get_mut(h) else { return };
+        let Some(host) = self.hosts.get_mut(h) else {
+            return;
+        };
         host.advance(self.now);
         let was = host.lifecycle;
         let ready_at = self.now.after(world.size_of(h).boot);
@@ -343,16 +359,24 @@ impl State {
 
     /// Deploys a waiting request.
     pub(crate) fn deploy<S: Sink>(&mut self, world: &World, deployment: &Deployment, sink: &mut S) {
-        let Some(place) =
-            self.waiting.iter().position(|&r| self.requests[r as usize].id == deployment.request)
+        let Some(place) = self
+            .waiting
+            .iter()
+            .position(|&r| self.requests[r as usize].id == deployment.request)
         else {
             return;
         };
         let slot = self.waiting[place];
         let application = self.requests[slot as usize].application;
         let variants = &world.applications[application.index()].variants;
-        let Some(variant) = variants.get(deployment.variant.index()) else { return };
-        let placeable = |h: &HostId| self.hosts.get(h.index()).is_some_and(|x| x.lifecycle.accepts());
+        let Some(variant) = variants.get(deployment.variant.index()) else {
+            return;
+        };
+        let placeable = |h: &HostId| {
+            self.hosts
+                .get(h.index())
+                .is_some_and(|x| x.lifecycle.accepts())
+        };
         if deployment.hosts.len() != variant.fragments.len()
             || !deployment.hosts.iter().all(placeable)
         {
@@ -393,15 +417,23 @@ impl State {
             host.ahead_mi += run.work_mi;
             outputs += u16::from(fragment.successors.is_empty());
         }
-        self.requests[slot as usize].deployed =
-            Some(Deployed { variant: variant_id, first, outputs_left: outputs });
+        self.requests[slot as usize].deployed = Some(Deployed {
+            variant: variant_id,
+            first,
+            outputs_left: outputs,
+        });
         let input_bytes = application.input_bytes
             + application.input_bytes_per_context_token * f64::from(request.context_tokens);
         for (i, fragment) in variant.fragments.iter().enumerate() {
             if fragment.predecessors.is_empty() {
                 let target = first + u32::try_from(i).unwrap_or(0);
                 let ends = (Endpoint::User, Endpoint::Host(hosts[i]));
-                self.send(world, ends, Delivery::Input { fragment: target }, input_bytes);
+                self.send(
+                    world,
+                    ends,
+                    Delivery::Input { fragment: target },
+                    input_bytes,
+                );
             }
         }
     }
@@ -443,8 +475,11 @@ impl State {
 
     /// Delivers when the latency between the ends has passed.
     fn arrive_after(&mut self, world: &World, (from, to): (Endpoint, Endpoint), what: Delivery) {
-        let latency =
-            if from == to { SimTime::ZERO } else { network::latency(world, from, to) };
+        let latency = if from == to {
+            SimTime::ZERO
+        } else {
+            network::latency(world, from, to)
+        };
         let kind = match what {
             Delivery::Input { fragment } if latency == SimTime::ZERO => {
                 self.receive_input(world, fragment);
@@ -457,7 +492,11 @@ impl State {
     }
 
     pub(crate) fn set_timer(&mut self, at: SimTime, kind: TimerKind) {
-        self.timers.push(Reverse(Timer { at, sequence: self.sequence, kind }));
+        self.timers.push(Reverse(Timer {
+            at,
+            sequence: self.sequence,
+            kind,
+        }));
         self.sequence += 1;
     }
 
@@ -508,7 +547,9 @@ impl State {
     }
 
     fn fire_timer<S: Sink>(&mut self, world: &World, sink: &mut S) {
-        let Some(Reverse(timer)) = self.timers.pop() else { return };
+        let Some(Reverse(timer)) = self.timers.pop() else {
+            return;
+        };
         match timer.kind {
             TimerKind::Boot(id) => {
                 let host = &mut self.hosts[id.index()];
@@ -548,9 +589,12 @@ impl State {
         while let Some(&slot) = self.hosts[h].queue.front() {
             let run = &mut self.fragments[slot as usize];
             let request = &mut self.requests[run.request as usize];
-            let Some(deployed) = request.deployed else { return };
-            let fragment = &world.variant(request.application, deployed.variant).fragments
-                [usize::from(run.index)];
+            let Some(deployed) = request.deployed else {
+                return;
+            };
+            let fragment = &world
+                .variant(request.application, deployed.variant)
+                .fragments[usize::from(run.index)];
             let host = &mut self.hosts[h];
             if fragment.ram.0 > host.ram_free_mib {
                 return;
@@ -598,7 +642,9 @@ impl State {
         let (index, from, request_slot) = (usize::from(run.index), run.host, run.request);
         let host = &mut self.hosts[from.index()];
         let request = &mut self.requests[request_slot as usize];
-        let Some(deployed) = request.deployed else { return };
+        let Some(deployed) = request.deployed else {
+            return;
+        };
         let variant = world.variant(request.application, deployed.variant);
         let fragment = &variant.fragments[index];
         host.ram_free_mib += fragment.ram.0;
@@ -620,7 +666,14 @@ impl State {
         sink.fragment_done(self.now, request.id, index, from);
         if fragment.successors.is_empty() {
             let ends = (Endpoint::Host(from), Endpoint::User);
-            self.send(world, ends, Delivery::Output { request: request_slot }, bytes);
+            self.send(
+                world,
+                ends,
+                Delivery::Output {
+                    request: request_slot,
+                },
+                bytes,
+            );
         }
         for &s in &fragment.successors {
             let target = deployed.first + u32::try_from(s).unwrap_or(0);
@@ -632,7 +685,9 @@ impl State {
 
     fn deliver_output<S: Sink>(&mut self, world: &World, slot: u32, sink: &mut S) {
         let request = &mut self.requests[slot as usize];
-        let Some(deployed) = &mut request.deployed else { return };
+        let Some(deployed) = &mut request.deployed else {
+            return;
+        };
         deployed.outputs_left -= 1;
         if deployed.outputs_left > 0 {
             return;
@@ -642,7 +697,9 @@ impl State {
         let application = &world.applications[request.application.index()];
         let variant = &application.variants[variant_id.index()];
         let response = self.now.since(request.arrived);
-        let waiting = request.started.map_or(SimTime::ZERO, |s| s.since(request.arrived));
+        let waiting = request
+            .started
+            .map_or(SimTime::ZERO, |s| s.since(request.arrived));
         let totals = &mut self.totals;
         totals.completed += 1;
         totals.late += u64::from(response > application.deadline);
@@ -653,7 +710,12 @@ impl State {
         let account = &mut self.by_application[request.application.index()];
         account.0 += 1;
         account.1 += response.seconds() / application.deadline.seconds();
-        sink.completed(self.now, &request, variant_id, response > application.deadline);
+        sink.completed(
+            self.now,
+            &request,
+            variant_id,
+            response > application.deadline,
+        );
         self.free_fragments[variant.fragments.len()].push(first);
         self.free_requests.push(slot);
         let place = request.place as usize;
@@ -670,9 +732,12 @@ impl State {
             return 0.0;
         }
         let request = &self.requests[run.request as usize];
-        let Some(deployed) = request.deployed else { return 0.0 };
-        let fragment =
-            &world.variant(request.application, deployed.variant).fragments[usize::from(run.index)];
+        let Some(deployed) = request.deployed else {
+            return 0.0;
+        };
+        let fragment = &world
+            .variant(request.application, deployed.variant)
+            .fragments[usize::from(run.index)];
         let host = &self.hosts[run.host.index()];
         let class = &host.classes[fragment.cap];
         let since = self.now.since(host.updated).seconds();
@@ -694,7 +759,11 @@ impl State {
             };
             let variant = world.variant(request.application, deployed.variant);
             let mut attained = [0.0; crate::world::MAX_FRAGMENTS];
-            for (k, service) in attained.iter_mut().enumerate().take(variant.fragments.len()) {
+            for (k, service) in attained
+                .iter_mut()
+                .enumerate()
+                .take(variant.fragments.len())
+            {
                 *service = self.attained_mi(world, deployed.first + u32::try_from(k).unwrap_or(0));
             }
             let served: Vec<(usize, f64)> = (0..variant.fragments.len())

@@ -146,11 +146,7 @@ impl Trace {
     ///
     /// Stretches of length `split_every` belong to training and to held-out runs in turn.
     #[must_use]
-    pub fn new(
-        applications: Vec<Vec<TraceArrival>>,
-        block_s: f64,
-        split_every: SimTime,
-    ) -> Self {
+    pub fn new(applications: Vec<Vec<TraceArrival>>, block_s: f64, split_every: SimTime) -> Self {
         let end = applications
             .iter()
             .filter_map(|list| list.last())
@@ -167,8 +163,17 @@ impl Trace {
             stretches[turn].push((start, until));
             start = until;
         }
-        let analogs = applications.iter().map(|list| analogs(list, &stretches[0])).collect();
-        Self { applications, block_s, stretches, end, analogs }
+        let analogs = applications
+            .iter()
+            .map(|list| analogs(list, &stretches[0]))
+            .collect();
+        Self {
+            applications,
+            block_s,
+            stretches,
+            end,
+            analogs,
+        }
     }
 
     /// The stretches of a part, by time.
@@ -183,7 +188,9 @@ impl Trace {
     /// Whether the moment `time` belongs to the training part.
     #[must_use]
     pub fn trains(&self, time: SimTime) -> bool {
-        self.stretches(Split::Training).iter().any(|&(from, until)| from <= time && time < until)
+        self.stretches(Split::Training)
+            .iter()
+            .any(|&(from, until)| from <= time && time < until)
     }
 
     /// Mean requests per second over the whole trace.
@@ -265,7 +272,10 @@ fn analogs(list: &[TraceArrival], stretches: &[(SimTime, SimTime)]) -> Vec<Analo
             }
             // Rates that began at zero have settled after the longest time constant.
             if start.since(from).seconds() >= RATE_WINDOWS_S[RATE_WINDOWS - 1] {
-                result.push(Analog { start, rates: rates.at(start) });
+                result.push(Analog {
+                    start,
+                    rates: rates.at(start),
+                });
             }
             start = start.after(SimTime::from_seconds(1.0));
         }
@@ -283,7 +293,13 @@ impl World {
         match &self.workload {
             Workload::Trace(trace) => {
                 for a in 0..trace.applications.len() {
-                    trace.blocks((a, split), None, (SimTime::ZERO, duration), stream, &mut out);
+                    trace.blocks(
+                        (a, split),
+                        None,
+                        (SimTime::ZERO, duration),
+                        stream,
+                        &mut out,
+                    );
                 }
             }
             Workload::Batch { .. } | Workload::Poisson { .. } => {
@@ -298,15 +314,19 @@ impl World {
     /// where arrivals do not depend on the past.
     #[must_use]
     pub fn analogs(&self, now: SimTime, rates: &[Rates]) -> Vec<Vec<SimTime>> {
-        let Workload::Trace(trace) = &self.workload else { return Vec::new() };
+        let Workload::Trace(trace) = &self.workload else {
+            return Vec::new();
+        };
         trace
             .analogs
             .iter()
             .zip(rates)
             .map(|(candidates, observed)| {
                 let observed = observed.at(now);
-                let mut scored: Vec<(f64, SimTime)> =
-                    candidates.iter().map(|c| (distance(&c.rates, &observed), c.start)).collect();
+                let mut scored: Vec<(f64, SimTime)> = candidates
+                    .iter()
+                    .map(|c| (distance(&c.rates, &observed), c.start))
+                    .collect();
                 let keep = ANALOGS.min(scored.len());
                 if keep > 0 && keep < scored.len() {
                     scored.select_nth_unstable_by(keep - 1, |a, b| {
@@ -364,7 +384,13 @@ impl World {
     }
 
     /// Batches and Poisson arrivals in `from..until`.
-    fn synthetic(&self, from: SimTime, until: SimTime, stream: &mut Stream, out: &mut Vec<Arrival>) {
+    fn synthetic(
+        &self,
+        from: SimTime,
+        until: SimTime,
+        stream: &mut Stream,
+        out: &mut Vec<Arrival>,
+    ) {
         match self.workload {
             Workload::Trace(_) => {}
             Workload::Poisson { rate_per_s } => {
@@ -419,7 +445,10 @@ fn moment(stretches: &[(SimTime, SimTime)], mut offset: u64) -> SimTime {
 }
 
 fn distance(a: &[f64; RATE_WINDOWS], b: &[f64; RATE_WINDOWS]) -> f64 {
-    a.iter().zip(b).map(|(x, y)| (x.ln_1p() - y.ln_1p()).powi(2)).sum()
+    a.iter()
+        .zip(b)
+        .map(|(x, y)| (x.ln_1p() - y.ln_1p()).powi(2))
+        .sum()
 }
 
 fn exponential(stream: &mut Stream, mean_s: f64) -> SimTime {
@@ -436,7 +465,9 @@ fn exponential(stream: &mut Stream, mean_s: f64) -> SimTime {
 fn batch_size(mean: f64, sd: f64, minimum: u32, stream: &mut Stream) -> u32 {
     use statrs::distribution::{ContinuousCDF, Normal};
     let u: f64 = stream.random::<f64>().clamp(1e-12, 1.0 - 1e-12);
-    let drawn = (mean + sd * Normal::standard().inverse_cdf(u)).floor().max(0.0);
+    let drawn = (mean + sd * Normal::standard().inverse_cdf(u))
+        .floor()
+        .max(0.0);
     (drawn as u32).max(minimum)
 }
 

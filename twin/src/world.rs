@@ -288,6 +288,10 @@ impl World {
     /// Speed of all hosts together, in MIPS.
     #[must_use]
     pub fn capacity(&self) -> Mips {
-        Mips((0..self.hosts.len()).map(|h| self.size_of(h).capacity().0).sum())
+        Mips(
+            (0..self.hosts.len())
+                .map(|h| self.size_of(h).capacity().0)
+                .sum(),
+        )
     }
 }

@@ -54,7 +54,12 @@ impl Chooser for Greedy {
                 }))
             }
             Question::Variant { options, .. } => least(options.iter().map(|o| o.penalty)),
-            Question::Place { option, placed, candidates, .. } => {
+            Question::Place {
+                option,
+                placed,
+                candidates,
+                ..
+            } => {
                 let wanted = option.hosts[placed.len()];
                 candidates
                     .iter()
@@ -97,8 +102,7 @@ impl<'w> Fleet<'w> {
         let demand = demand_mips[1].max(demand_mips[2]);
         let backlog: f64 = loads.hosts().iter().map(|l| l.left_mi).sum();
         let demand = demand.max(backlog / world.interval.seconds());
-        let mean_mi =
-            world.typical_mi.iter().sum::<f64>() / world.typical_mi.len().max(1) as f64;
+        let mean_mi = world.typical_mi.iter().sum::<f64>() / world.typical_mi.len().max(1) as f64;
         let cap = world.caps.last().copied().unwrap_or(1.0);
         let vcpu_mips =
             loads.hosts().iter().map(|l| l.vcpu_mips).sum::<f64>() / loads.hosts().len() as f64;
@@ -115,7 +119,9 @@ impl<'w> Fleet<'w> {
     /// Penalty per second, in seconds, after turning over `host`; as it is if that is `None`.
     #[must_use]
     pub fn after(&self, loads: &Loads, host: Option<HostId>) -> f64 {
-        let Some(host) = host else { return self.penalty_per_s(0.0, 0.0) };
+        let Some(host) = host else {
+            return self.penalty_per_s(0.0, 0.0);
+        };
         let load = &loads.hosts()[host.index()];
         let sign = if load.accepts { -1.0 } else { 1.0 };
         self.penalty_per_s(sign * load.speed_mips, sign * load.idle_penalty_per_s)
@@ -132,7 +138,12 @@ impl<'w> Fleet<'w> {
             let at = 1.0 / (1.0 - STEEPEST_LOAD);
             at + (load - STEEPEST_LOAD) * at * at
         };
-        let deadline_s = self.world.applications.iter().map(|a| a.deadline.seconds()).sum::<f64>()
+        let deadline_s = self
+            .world
+            .applications
+            .iter()
+            .map(|a| a.deadline.seconds())
+            .sum::<f64>()
             / self.world.applications.len().max(1) as f64;
         let time_s = self.alone_s * stretch;
         let per_request = objective.per_response_second() * time_s
@@ -152,9 +163,18 @@ pub(crate) fn provision(
     let mut candidates = Vec::new();
     for _ in 0..crate::sequence::most_power_actions(world) {
         crate::sequence::power_candidates(observation, loads, decision, &mut candidates);
-        let context = Context { observation, loads, demand_mips, decision };
-        let Ok(answer) = Greedy.choose(&context, &Question::Power(&candidates)) else { return };
-        let Some(Some(host)) = candidates.get(answer).copied() else { return };
+        let context = Context {
+            observation,
+            loads,
+            demand_mips,
+            decision,
+        };
+        let Ok(answer) = Greedy.choose(&context, &Question::Power(&candidates)) else {
+            return;
+        };
+        let Some(Some(host)) = candidates.get(answer).copied() else {
+            return;
+        };
         let on = !loads.hosts()[host.index()].accepts;
         decision.provisioning.push(PowerAction { host, on });
         loads.plan_power(world, host.index(), on);

@@ -46,14 +46,38 @@ pub trait Policy: Send {
 
 /// Names of the policies of this crate, with what they do.
 pub const POLICIES: &[(&str, &str)] = &[
-    ("random", "uniformly random hosts on, variants and placement"),
-    ("round-robin", "all hosts on, most accurate variant, hosts in turn"),
-    ("least-loaded", "all hosts on, most accurate variant in time, least loaded host"),
-    ("best-fit", "consolidates: fullest host that fits, empty hosts off"),
-    ("threshold-autoscaler", "scales on utilization thresholds with cool-down, least allocated host"),
-    ("scinet-teacher", "SciNet's A/B teacher with the sign of the SLA term corrected"),
-    ("scinet-teacher-as-committed", "SciNet's A/B teacher as published"),
-    ("greedy", "least expected penalty of each request; hosts as the forecast needs"),
+    (
+        "random",
+        "uniformly random hosts on, variants and placement",
+    ),
+    (
+        "round-robin",
+        "all hosts on, most accurate variant, hosts in turn",
+    ),
+    (
+        "least-loaded",
+        "all hosts on, most accurate variant in time, least loaded host",
+    ),
+    (
+        "best-fit",
+        "consolidates: fullest host that fits, empty hosts off",
+    ),
+    (
+        "threshold-autoscaler",
+        "scales on utilization thresholds with cool-down, least allocated host",
+    ),
+    (
+        "scinet-teacher",
+        "SciNet's A/B teacher with the sign of the SLA term corrected",
+    ),
+    (
+        "scinet-teacher-as-committed",
+        "SciNet's A/B teacher as published",
+    ),
+    (
+        "greedy",
+        "least expected penalty of each request; hosts as the forecast needs",
+    ),
     ("oracle", "searches the twin over sampled futures"),
 ];
 
@@ -72,7 +96,10 @@ pub fn by_name(name: &str, world: &World, seed: u64) -> Result<Box<dyn Policy>, 
         "scinet-teacher" => Box::new(ScinetTeacher::new(world, SlaTerm::Corrected)),
         "scinet-teacher-as-committed" => Box::new(ScinetTeacher::new(world, SlaTerm::AsCommitted)),
         "greedy" => Box::new(Stepwise::new(greedy::Greedy::new())),
-        "oracle" => Box::new(Stepwise::new(oracle::Oracle::new(oracle::Options::default(), seed))),
+        "oracle" => Box::new(Stepwise::new(oracle::Oracle::new(
+            oracle::Options::default(),
+            seed,
+        ))),
         _ => {
             let names: Vec<&str> = POLICIES.iter().map(|p| p.0).collect();
             return Err(PolicyError {

@@ -11,8 +11,14 @@ pub struct Embedded {
 
 /// World files, in alphabetical order.
 pub const WORLDS: &[Embedded] = &[
-    Embedded { name: "azure-llm", text: include_str!("../../worlds/azure-llm.toml") },
-    Embedded { name: "scinet-16", text: include_str!("../../worlds/scinet-16.toml") },
+    Embedded {
+        name: "azure-llm",
+        text: include_str!("../../worlds/azure-llm.toml"),
+    },
+    Embedded {
+        name: "scinet-16",
+        text: include_str!("../../worlds/scinet-16.toml"),
+    },
 ];
 
 /// Arrivals files that worlds refer to by name.
@@ -24,5 +30,7 @@ pub const ARRIVALS: &[Embedded] = &[Embedded {
 /// The text of the embedded file `name` of `list`.
 #[must_use]
 pub fn find(list: &[Embedded], name: &str) -> Option<&'static str> {
-    list.iter().find(|file| file.name == name).map(|file| file.text)
+    list.iter()
+        .find(|file| file.name == name)
+        .map(|file| file.text)
 }

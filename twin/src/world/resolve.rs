@@ -79,10 +79,15 @@ impl World {
         let path = Path::new(name);
         if !path.exists() {
             let names: Vec<&str> = embedded::WORLDS.iter().map(|w| w.name).collect();
-            return Err(WorldError::NotFound { name: name.into(), hint: did_you_mean(name, &names) });
+            return Err(WorldError::NotFound {
+                name: name.into(),
+                hint: did_you_mean(name, &names),
+            });
         }
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| WorldError::Read { path: name.into(), source })?;
+        let text = std::fs::read_to_string(path).map_err(|source| WorldError::Read {
+            path: name.into(),
+            source,
+        })?;
         Self::parse(&text, name, path.parent())
     }
 
@@ -160,7 +165,9 @@ impl World {
             file: Arc::new(file),
         };
         check.placeable(&world)?;
-        world.typical_mi = (0..world.applications.len()).map(|a| typical_mi(&world, a)).collect();
+        world.typical_mi = (0..world.applications.len())
+            .map(|a| typical_mi(&world, a))
+            .collect();
         Ok(world)
     }
 }
@@ -172,7 +179,11 @@ struct Check<'a> {
 
 impl Check<'_> {
     fn invalid(&self, field: &str, problem: String) -> WorldError {
-        WorldError::Invalid { origin: self.origin.into(), field: field.into(), problem }
+        WorldError::Invalid {
+            origin: self.origin.into(),
+            field: field.into(),
+            problem,
+        }
     }
 
     fn at_least_one(&self, field: &str, count: usize, most: usize) -> Result<(), WorldError> {
@@ -186,20 +197,35 @@ impl Check<'_> {
         if value.is_finite() && value > 0.0 {
             return Ok(());
         }
-        Err(self.invalid(field, format!("must be finite and above zero, found {value}")))
+        Err(self.invalid(
+            field,
+            format!("must be finite and above zero, found {value}"),
+        ))
     }
 
     fn not_negative(&self, field: &str, value: f64) -> Result<(), WorldError> {
         if value.is_finite() && value >= 0.0 {
             return Ok(());
         }
-        Err(self.invalid(field, format!("must be finite and not negative, found {value}")))
+        Err(self.invalid(
+            field,
+            format!("must be finite and not negative, found {value}"),
+        ))
     }
 
     /// The position of `name` in `names`.
-    fn find(&self, field: &str, kind: &str, name: &str, names: &[&str]) -> Result<usize, WorldError> {
+    fn find(
+        &self,
+        field: &str,
+        kind: &str,
+        name: &str,
+        names: &[&str],
+    ) -> Result<usize, WorldError> {
         names.iter().position(|n| *n == name).ok_or_else(|| {
-            self.invalid(field, format!("unknown {kind} \"{name}\"{}", did_you_mean(name, names)))
+            self.invalid(
+                field,
+                format!("unknown {kind} \"{name}\"{}", did_you_mean(name, names)),
+            )
         })
     }
 
@@ -258,7 +284,10 @@ impl Check<'_> {
             found[reverse].get_or_insert(value);
         }
         // Within a site the network of the hosts is the only limit.
-        let local = Link { latency: SimTime::ZERO, bandwidth: MegabitsPerSecond(f64::INFINITY) };
+        let local = Link {
+            latency: SimTime::ZERO,
+            bandwidth: MegabitsPerSecond(f64::INFINITY),
+        };
         let mut links = Vec::new();
         for from in 0..n {
             for to in 0..n {
@@ -283,7 +312,14 @@ impl Check<'_> {
 
     fn sizes(&self, file: &WorldFile) -> Result<Vec<VmSize>, WorldError> {
         let names = site_names(file);
-        self.unique("sizes", &file.sizes.iter().map(|s| s.name.as_str()).collect::<Vec<_>>())?;
+        self.unique(
+            "sizes",
+            &file
+                .sizes
+                .iter()
+                .map(|s| s.name.as_str())
+                .collect::<Vec<_>>(),
+        )?;
         let mut sizes = Vec::new();
         for (i, size) in file.sizes.iter().enumerate() {
             let field = |name: &str| format!("sizes[{i}].{name}");
@@ -301,7 +337,10 @@ impl Check<'_> {
             let mut prices = Vec::new();
             for name in &names {
                 let price = size.price_usd_per_hour.get(*name).copied();
-                let used = file.hosts.iter().any(|h| h.size == size.name && h.site == *name);
+                let used = file
+                    .hosts
+                    .iter()
+                    .any(|h| h.size == size.name && h.site == *name);
                 if price.is_none() && used {
                     return Err(self.invalid(
                         &field("price_usd_per_hour"),
@@ -359,10 +398,18 @@ impl Check<'_> {
                 format!("is {on}, more than count = {}", group.count),
             ));
         }
-        let earlier = hosts.iter().filter(|h| h.size == size && h.site == site).count();
+        let earlier = hosts
+            .iter()
+            .filter(|h| h.size == size && h.site == site)
+            .count();
         for k in 0..group.count {
             hosts.push(HostSpec {
-                name: format!("{}-{}-{:02}", group.size, group.site, earlier + k as usize + 1),
+                name: format!(
+                    "{}-{}-{:02}",
+                    group.size,
+                    group.site,
+                    earlier + k as usize + 1
+                ),
                 size,
                 site,
                 initially_on: k < on,
@@ -388,7 +435,10 @@ impl Check<'_> {
         if caps.len() > MAX_CAPS {
             return Err(self.invalid(
                 "applications",
-                format!("at most {MAX_CAPS} different max_vcpus, found {}", caps.len()),
+                format!(
+                    "at most {MAX_CAPS} different max_vcpus, found {}",
+                    caps.len()
+                ),
             ));
         }
         Ok(caps)
@@ -478,7 +528,10 @@ impl Check<'_> {
                 work_mi: f.work_mi.clone(),
                 work_mi_per_context_token: f.work_mi_per_context_token,
                 work_mi_per_generated_token: f.work_mi_per_generated_token,
-                cap: caps.iter().position(|c| c.total_cmp(&f.max_vcpus).is_eq()).unwrap_or(0),
+                cap: caps
+                    .iter()
+                    .position(|c| c.total_cmp(&f.max_vcpus).is_eq())
+                    .unwrap_or(0),
                 ram: Mebibytes(f.ram_mib),
                 output_bytes: f.output_kib * 1024.0,
                 output_bytes_per_token: f.output_bytes_per_token,
@@ -499,7 +552,12 @@ impl Check<'_> {
             WorkloadFile::Poisson { rate_per_s } => {
                 self.positive("workload.rate_per_s", *rate_per_s)?;
                 self.shares(applications)?;
-                Ok((Workload::Poisson { rate_per_s: *rate_per_s }, String::new()))
+                Ok((
+                    Workload::Poisson {
+                        rate_per_s: *rate_per_s,
+                    },
+                    String::new(),
+                ))
             }
             WorkloadFile::Batch { mean, sd, minimum } => {
                 if !mean.is_finite() || *mean > 1e6 {
@@ -507,9 +565,20 @@ impl Check<'_> {
                 }
                 self.not_negative("workload.sd", *sd)?;
                 self.shares(applications)?;
-                Ok((Workload::Batch { mean: *mean, sd: *sd, minimum: *minimum }, String::new()))
+                Ok((
+                    Workload::Batch {
+                        mean: *mean,
+                        sd: *sd,
+                        minimum: *minimum,
+                    },
+                    String::new(),
+                ))
             }
-            WorkloadFile::Trace { arrivals: source, block_s, split_every_s } => {
+            WorkloadFile::Trace {
+                arrivals: source,
+                block_s,
+                split_every_s,
+            } => {
                 self.positive("workload.block_s", *block_s)?;
                 self.positive("workload.split_every_s", *split_every_s)?;
                 let text = match embedded::find(embedded::ARRIVALS, source) {
@@ -517,8 +586,12 @@ impl Check<'_> {
                     None => self.read_arrivals(source, folder)?,
                 };
                 let names: Vec<&str> = applications.iter().map(|a| a.name.as_str()).collect();
-                let lists = arrivals::parse(&text, source, &names)
-                    .map_err(|source| WorldError::Arrivals { origin: self.origin.into(), source })?;
+                let lists = arrivals::parse(&text, source, &names).map_err(|source| {
+                    WorldError::Arrivals {
+                        origin: self.origin.into(),
+                        source,
+                    }
+                })?;
                 let trace = Trace::new(lists, *block_s, SimTime::from_seconds(*split_every_s));
                 if trace.stretches(Split::HeldOut).is_empty() {
                     return Err(self.invalid(
@@ -546,12 +619,17 @@ impl Check<'_> {
         let Some(folder) = folder else {
             return Err(self.invalid(
                 "workload.arrivals",
-                format!("unknown arrivals \"{source}\"{}", did_you_mean(source, &names)),
+                format!(
+                    "unknown arrivals \"{source}\"{}",
+                    did_you_mean(source, &names)
+                ),
             ));
         };
         let path = folder.join(source);
-        std::fs::read_to_string(&path)
-            .map_err(|e| WorldError::Read { path: path.display().to_string(), source: e })
+        std::fs::read_to_string(&path).map_err(|e| WorldError::Read {
+            path: path.display().to_string(),
+            source: e,
+        })
     }
 
     fn shares(&self, applications: &[Application]) -> Result<(), WorldError> {
@@ -565,7 +643,9 @@ impl Check<'_> {
     fn placeable(&self, world: &World) -> Result<(), WorldError> {
         let names: Vec<&str> = world.applications.iter().map(|a| a.name.as_str()).collect();
         self.unique("applications", &names)?;
-        let most = (0..world.hosts.len()).map(|h| world.size_of(h).ram.0).fold(0.0, f64::max);
+        let most = (0..world.hosts.len())
+            .map(|h| world.size_of(h).ram.0)
+            .fold(0.0, f64::max);
         for (i, a) in world.applications.iter().enumerate() {
             for (j, v) in a.variants.iter().enumerate() {
                 for (k, f) in v.fragments.iter().enumerate() {
@@ -586,8 +666,10 @@ impl Check<'_> {
 fn typical_mi(world: &World, a: usize) -> f64 {
     let application = &world.applications[a];
     let best = world.most_accurate(ApplicationId::at(a));
-    let generated =
-        application.generated_tokens.as_deref().map_or(0.0, |d| d.mean_given_exceeds(-1.0));
+    let generated = application
+        .generated_tokens
+        .as_deref()
+        .map_or(0.0, |d| d.mean_given_exceeds(-1.0));
     application.variants[best.index()]
         .fragments
         .iter()
@@ -623,9 +705,13 @@ fn with_suggestion(message: &str) -> String {
         return message.to_owned();
     }
     // The source line that the message shows may hold backquotes of its own.
-    let Some((_, tail)) = message.split_once("unknown ") else { return message.to_owned() };
+    let Some((_, tail)) = message.split_once("unknown ") else {
+        return message.to_owned();
+    };
     let mut quoted = tail.split('`').skip(1).step_by(2);
-    let Some(name) = quoted.next() else { return message.to_owned() };
+    let Some(name) = quoted.next() else {
+        return message.to_owned();
+    };
     let names: Vec<&str> = quoted.collect();
     match did_you_mean(name, &names) {
         hint if hint.is_empty() => message.to_owned(),
