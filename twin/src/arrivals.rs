@@ -64,53 +64,15 @@ pub fn parse(
     let mut lists = vec![Vec::new(); applications.len()];
     let mut last = SimTime::ZERO;
     let mut record = csv::StringRecord::new();
-    loop {
-        let more = reader
-            .read_record(&mut record)
-            .map_err(|e| fail(e.position().map_or(0, csv::Position::line), e.to_string()))?;
-        if !more {
-            break;
-        }
+    while reader
+        .read_record(&mut record)
+        .map_err(|e| fail(e.position().map_or(0, csv::Position::line), e.to_string()))?
+    {
         let line = record.position().map_or(0, csv::Position::line);
-        let time: f64 = record[0]
-            .parse()
-            .ok()
-            .filter(|t: &f64| t.is_finite() && *t >= 0.0)
-            .ok_or_else(|| {
-                fail(
-                    line,
-                    format!("time_s: not a time in seconds: {}", &record[0]),
-                )
-            })?;
-        let time = SimTime::from_seconds(time);
-        if time < last {
-            return Err(fail(
-                line,
-                format!("time_s: {} is before the line above", &record[0]),
-            ));
-        }
-        last = time;
-        let a = applications
-            .iter()
-            .position(|name| *name == &record[1])
-            .ok_or_else(|| {
-                let hint = crate::world::did_you_mean(&record[1], applications);
-                fail(
-                    line,
-                    format!("application: the world has no \"{}\"{hint}", &record[1]),
-                )
-            })?;
-        let tokens = |column: usize| {
-            record[column].parse::<u32>().map_err(|_| {
-                let problem = format!("not a number of tokens: {}", &record[column]);
-                fail(line, format!("{}: {problem}", HEADER[column]))
-            })
-        };
-        lists[a].push(TraceArrival {
-            time,
-            context_tokens: tokens(2)?,
-            generated_tokens: tokens(3)?,
-        });
+        let (a, arrival) =
+            parse_record(&record, last, applications).map_err(|problem| fail(line, problem))?;
+        last = arrival.time;
+        lists[a].push(arrival);
     }
     if lists.iter().all(Vec::is_empty) {
         return Err(ArrivalsError::Empty {
@@ -118,4 +80,42 @@ pub fn parse(
         });
     }
     Ok(lists)
+}
+
+/// One line: the application's position and the arrival; or what is wrong.
+fn parse_record(
+    record: &csv::StringRecord,
+    last: SimTime,
+    applications: &[&str],
+) -> Result<(usize, TraceArrival), String> {
+    let time: f64 = record[0]
+        .parse()
+        .ok()
+        .filter(|t: &f64| t.is_finite() && *t >= 0.0)
+        .ok_or_else(|| format!("time_s: not a time in seconds: {}", &record[0]))?;
+    let time = SimTime::from_seconds(time);
+    if time < last {
+        return Err(format!("time_s: {} is before the line above", &record[0]));
+    }
+    let a = applications
+        .iter()
+        .position(|name| *name == &record[1])
+        .ok_or_else(|| {
+            let hint = crate::world::did_you_mean(&record[1], applications);
+            format!("application: the world has no \"{}\"{hint}", &record[1])
+        })?;
+    let tokens = |column: usize| {
+        record[column].parse::<u32>().map_err(|_| {
+            format!(
+                "{}: not a number of tokens: {}",
+                HEADER[column], &record[column]
+            )
+        })
+    };
+    let arrival = TraceArrival {
+        time,
+        context_tokens: tokens(2)?,
+        generated_tokens: tokens(3)?,
+    };
+    Ok((a, arrival))
 }

@@ -30,6 +30,7 @@ pub mod recording;
 pub mod sequence;
 pub mod simulate;
 pub mod sink;
+pub mod snapshot;
 pub mod state;
 pub mod stream;
 pub mod summary;
