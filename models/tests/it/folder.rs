@@ -168,12 +168,7 @@ fn bad_weights_are_named() {
         bytes.truncate(100);
         bytes
     };
-    let changes: [(&dyn Fn(Vec<u8>) -> Vec<u8>, &str); 3] = [
-        (&nan, "holds NaN"),
-        (&renamed, "tensor `plane.bias` is unknown"),
-        (&cut, "not a safetensors file"),
-    ];
-    for (change, expected) in changes {
+    let check = |change: &dyn Fn(Vec<u8>) -> Vec<u8>, expected: &str| {
         let folder = saved();
         edit(folder.path(), WEIGHTS_FILE, change);
         let message = error(folder.path());
@@ -181,7 +176,10 @@ fn bad_weights_are_named() {
             message.contains(expected) && message.contains(WEIGHTS_FILE),
             "{message}"
         );
-    }
+    };
+    check(&nan, "holds NaN");
+    check(&renamed, "tensor `plane.bias` is unknown");
+    check(&cut, "not a safetensors file");
 }
 
 #[test]
