@@ -24,7 +24,7 @@ use crate::world::{VmSize, World};
 
 /// Where a host is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", tag = "state")]
+#[serde(rename_all = "kebab-case")]
 pub enum Lifecycle {
     /// Draws no power, costs nothing, serves nothing.
     Off,
