@@ -41,6 +41,10 @@ pub const ENCODING_VERSION: u32 = 1;
 /// The position that says that a candidate is about no host.
 pub const NO_HOST: u32 = u32::MAX;
 
+/// The most hosts that are candidates for a fragment: those of the least estimated penalty, and
+/// the greedy policy's choice.
+pub const MOST_PLACES: usize = 12;
+
 /// What is asked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -120,6 +124,9 @@ pub struct Encoded {
     pub candidate_hosts: Vec<u32>,
     /// Number of candidates, at least one.
     pub candidate_count: usize,
+    /// For each candidate its position among the question's answers, ascending. All answers are
+    /// candidates, but of the hosts for a fragment at most [`MOST_PLACES`].
+    pub answers: Vec<u32>,
 }
 
 impl Encoded {
@@ -133,6 +140,31 @@ impl Encoded {
     #[must_use]
     pub fn candidate(&self, candidate: usize) -> &[f32] {
         row(&self.candidates, candidate, self.kind.features().len())
+    }
+
+    /// The answer that is candidate `candidate`.
+    #[must_use]
+    pub fn answer(&self, candidate: usize) -> usize {
+        self.answers[candidate] as usize
+    }
+
+    /// The candidate that is answer `answer`, if it is one.
+    #[must_use]
+    pub fn candidate_of(&self, answer: usize) -> Option<usize> {
+        self.answers.iter().position(|&a| a as usize == answer)
+    }
+
+    /// The values of the candidates, given the values of all answers; NaN where there is none or
+    /// it is infinite.
+    #[must_use]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "datasets hold single precision"
+    )]
+    pub fn candidate_values(&self, values: &[f64]) -> Vec<f32> {
+        let value = |answer: &u32| values.get(*answer as usize).map_or(f32::NAN, |v| *v as f32);
+        let finite = |value: f32| if value.is_finite() { value } else { f32::NAN };
+        self.answers.iter().map(value).map(finite).collect()
     }
 
     /// Number of hosts, as a dataset stores it; at most [`twin::world::MAX_HOSTS`].
@@ -160,6 +192,7 @@ fn row(values: &[f32], position: usize, width: usize) -> &[f32] {
 pub struct Encoder {
     scale: Scale,
     hosts: HostEncoder,
+    shortlist: Vec<(f64, u32)>,
 }
 
 impl Encoder {
@@ -180,13 +213,13 @@ impl Encoder {
         }
         out.kind = Kind::of(question);
         out.host_count = context.loads.hosts().len();
-        out.candidate_count = question.len();
         self.hosts.encode(context, &mut out.hosts);
         let fleet = fleet::Fleet::of(context);
         out.global.clear();
         out.global.extend(fleet.features(context, &self.scale));
         out.candidates.clear();
         out.candidate_hosts.clear();
+        out.answers.clear();
         match question {
             Question::Power(answers) => {
                 candidates::power(context, &self.scale, &fleet, answers, out);
@@ -206,9 +239,11 @@ impl Encoder {
                     option,
                     placed,
                 };
-                candidates::place(context, &self.scale, asked, candidates, out);
+                let shortlist = &mut self.shortlist;
+                candidates::place(context, &self.scale, asked, (candidates, shortlist), out);
             }
         }
+        out.candidate_count = out.answers.len();
     }
 }
 

@@ -35,7 +35,8 @@ impl ModelChooser {
         }
     }
 
-    /// The score of each candidate of `question`, higher is better.
+    /// The score of each candidate of `question`, higher is better; which answers they are says
+    /// [`ModelChooser::encoded`].
     pub fn scores(&mut self, context: &Context<'_>, question: &Question<'_>) -> &[f32] {
         self.encoder.encode(context, question, &mut self.encoded);
         self.forward.scores(&self.encoded)
@@ -65,7 +66,8 @@ impl Chooser for ModelChooser {
         context: &Context<'_>,
         question: &Question<'_>,
     ) -> Result<usize, PolicyError> {
-        Ok(argmax(self.scores(context, question)))
+        let best = argmax(self.scores(context, question));
+        Ok(self.encoded.answer(best))
     }
 }
 

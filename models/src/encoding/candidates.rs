@@ -8,7 +8,7 @@ use twin::world::{Application, Fragment};
 
 use super::fleet::{Fleet, log_load};
 use super::scale::{Scale, fine, fit, flag, log_ratio, log1p, over};
-use super::{Encoded, NO_HOST};
+use super::{Encoded, MOST_PLACES, NO_HOST};
 
 /// Names of the features of an answer to "which host to turn over next".
 ///
@@ -97,7 +97,15 @@ pub const PLACE_FEATURES: [&str; 26] = [
     "accuracy_penalty",
 ];
 
-fn push<const N: usize>(out: &mut Encoded, host: Option<HostId>, features: [f64; N]) {
+/// Adds the answer at position `answer` to the candidates.
+fn push<const N: usize>(
+    out: &mut Encoded,
+    answer: usize,
+    host: Option<HostId>,
+    features: [f64; N],
+) {
+    out.answers
+        .push(u32::try_from(answer).expect("answers are bounded by the world's limits"));
     out.candidates.extend(features.map(fit));
     out.candidate_hosts
         .push(host.map_or(NO_HOST, |host| host.0));
@@ -143,6 +151,7 @@ pub(super) fn power(
             .is_some_and(|a| a.on == (sign > 0.0));
         push(
             out,
+            i,
             *answer,
             [
                 flag(answer.is_none()),
@@ -213,6 +222,7 @@ pub(super) fn variant(
         let count = option.hosts.len() as f64;
         push(
             out,
+            i,
             option.hosts.first().copied(),
             [
                 accuracy(option),
@@ -264,7 +274,7 @@ pub(super) fn place(
     context: &Context<'_>,
     scale: &Scale,
     piece: Piece<'_>,
-    candidates: &[(HostId, Placement)],
+    (candidates, shortlist): (&[(HostId, Placement)], &mut Vec<(f64, u32)>),
     out: &mut Encoded,
 ) {
     let Piece {
@@ -290,7 +300,9 @@ pub(super) fn place(
     let best = Best::of(candidates, option.hosts[placed.len()], hurried);
     let share = |seconds: f64| seconds / request.deadline_s;
     let accuracy_penalty = scale.per_request((1.0 - variant.accuracy) * objective.per_inaccuracy());
-    for (i, (host, placement)) in candidates.iter().enumerate() {
+    shorten(candidates, best.greedy, shortlist);
+    for &(_, i) in &*shortlist {
+        let (host, placement) = &candidates[i as usize];
         let load = &context.loads.hosts()[host.index()];
         let end_s = placement.end_s();
         let answer_s = rest.answer_s(end_s);
@@ -300,6 +312,7 @@ pub(super) fn place(
         let hurried_above = scale.per_request(hurried(*host, placement) - best.hurried);
         push(
             out,
+            i as usize,
             Some(*host),
             [
                 share(placement.inputs_s),
@@ -317,7 +330,7 @@ pub(super) fn place(
                 fine(above),
                 hurried_above,
                 fine(hurried_above),
-                flag(i == best.greedy),
+                flag(i as usize == best.greedy),
                 scale.per_request(load.work_penalty_per_mi * work_mi),
                 log_ratio(
                     work_mi / (cap.min(load.vcpus) * load.vcpu_mips),
@@ -333,6 +346,24 @@ pub(super) fn place(
                 accuracy_penalty,
             ],
         );
+    }
+}
+
+/// Leaves in `shortlist` the positions of the [`MOST_PLACES`] candidates of least penalty, the
+/// first of equals, with `greedy` among them.
+fn shorten(candidates: &[(HostId, Placement)], greedy: usize, shortlist: &mut Vec<(f64, u32)>) {
+    shortlist.clear();
+    shortlist.extend(candidates.iter().zip(0..).map(|((_, p), i)| (p.penalty, i)));
+    if shortlist.len() > MOST_PLACES {
+        shortlist.select_nth_unstable_by(MOST_PLACES - 1, |a, b| {
+            a.0.total_cmp(&b.0).then(a.1.cmp(&b.1))
+        });
+        let of_greedy = shortlist.iter().position(|(_, i)| *i as usize == greedy);
+        if let Some(at) = of_greedy.filter(|at| *at >= MOST_PLACES) {
+            shortlist.swap(MOST_PLACES - 1, at);
+        }
+        shortlist.truncate(MOST_PLACES);
+        shortlist.sort_unstable_by_key(|(_, i)| *i);
     }
 }
 

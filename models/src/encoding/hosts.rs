@@ -84,8 +84,13 @@ impl HostEncoder {
             .enumerate()
         {
             let host = HostId::at(h);
+            let coarse = HostLoad {
+                left_mi: coarse(load.left_mi),
+                ready_s: coarse(load.ready_s),
+                ..*load
+            };
             let now = Seen {
-                load: *load,
+                load: coarse,
                 accepted: observation.lifecycle(host).accepts(),
                 utilization: observation.utilization(host),
                 queued: observation.queued_count(host),
@@ -100,6 +105,16 @@ impl HostEncoder {
         out.clear();
         out.extend_from_slice(&self.rows);
     }
+}
+
+/// The value with five bits after the leading one, at most a thirty-second part lower.
+///
+/// Work left and time to boot shrink all the time; so coarse, most hosts stay as they are from one
+/// decision to the next and need not be encoded anew. What candidates would mean is computed from
+/// the exact values.
+fn coarse(value: f64) -> f64 {
+    const DROPPED: u64 = (1 << 47) - 1;
+    f64::from_bits(value.to_bits() & !DROPPED)
 }
 
 fn changing(seen: &Seen, deadline_s: f64) -> [f64; HOST_FEATURES.len() - CONSTANT] {

@@ -1,8 +1,8 @@
 //! The encoding is bounded everywhere, free of scale, and independent of what came before.
 
 use models::encoding::{
-    ENCODING_VERSION, Encoded, Encoder, GLOBAL_FEATURES, HOST_FEATURES, Kind, LIMIT, NO_HOST,
-    encoding_hash,
+    ENCODING_VERSION, Encoded, Encoder, GLOBAL_FEATURES, HOST_FEATURES, Kind, LIMIT, MOST_PLACES,
+    NO_HOST, encoding_hash,
 };
 use twin::estimate::Loads;
 use twin::ids::HostId;
@@ -22,6 +22,8 @@ fn check(encoded: &Encoded) {
     );
     assert_eq!(encoded.candidates.len(), encoded.candidate_count * width);
     assert_eq!(encoded.candidate_hosts.len(), encoded.candidate_count);
+    assert_eq!(encoded.answers.len(), encoded.candidate_count);
+    assert!(encoded.answers.is_sorted());
     assert!(encoded.candidate_count > 0);
     let all = [&encoded.global, &encoded.hosts, &encoded.candidates];
     for value in all.into_iter().flatten() {
@@ -178,6 +180,7 @@ fn the_greedy_answer_is_told_exactly_once() {
             let answer = twin::policy::greedy::Greedy
                 .choose(context, question)
                 .expect("greedy always answers");
+            let told: Vec<usize> = told.into_iter().map(|i| encoded.answer(i)).collect();
             assert_eq!(told, [answer], "{:?}", encoded.kind);
         });
     }
@@ -196,4 +199,39 @@ fn the_hash_is_that_of_the_version_and_the_names() {
         names.dedup();
         assert_eq!(names.len(), kind.features().len(), "names are distinct");
     }
+}
+
+#[test]
+fn the_hosts_of_least_penalty_are_candidates() {
+    let [world, _] = worlds();
+    let mut encoder = Encoder::new();
+    let mut encoded = Encoded::default();
+    let mut shortened = 0;
+    episode(&world, 6, |context, question| {
+        encoder.encode(context, question, &mut encoded);
+        let Question::Place { candidates, .. } = question else {
+            assert_eq!(encoded.candidate_count, question.len());
+            return;
+        };
+        assert_eq!(encoded.candidate_count, candidates.len().min(MOST_PLACES));
+        let mut order: Vec<usize> = (0..candidates.len()).collect();
+        order.sort_by(|&a, &b| candidates[a].1.penalty.total_cmp(&candidates[b].1.penalty));
+        // The greedy choice may take the place of the last.
+        for &answer in order.iter().take(MOST_PLACES - 1) {
+            let candidate = encoded.candidate_of(answer).expect("it is a candidate");
+            assert_eq!(encoded.answer(candidate), answer);
+            assert_eq!(encoded.candidate_hosts[candidate], candidates[answer].0.0);
+        }
+        shortened += usize::from(candidates.len() > MOST_PLACES);
+        let values: Vec<f64> = (0..candidates.len()).map(|i| i as f64).collect();
+        for (value, &answer) in encoded
+            .candidate_values(&values)
+            .iter()
+            .zip(&encoded.answers)
+        {
+            assert!((f64::from(*value) - f64::from(answer)).abs() < 1e-9);
+        }
+        assert!(encoded.candidate_values(&[f64::NEG_INFINITY])[0].is_nan());
+    });
+    assert!(shortened > 0, "some fragment has many hosts to choose from");
 }
