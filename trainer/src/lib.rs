@@ -25,6 +25,7 @@
 
 pub mod evaluate;
 pub mod files;
+pub mod fit;
 pub mod import;
 pub mod model_policy;
 pub mod policies;
@@ -37,6 +38,9 @@ use std::fmt::Write;
 use std::io;
 use std::process::ExitCode;
 
+use datasets::decisions::DatasetError;
+use fit::FitError;
+use models::ModelError;
 use report::ReportError;
 use twin::world::WorldError;
 
@@ -67,6 +71,14 @@ pub fn exit_code(error: &anyhow::Error) -> ExitCode {
             .downcast_ref::<io::Error>()
             .is_some_and(|e| e.kind() == io::ErrorKind::NotFound)
             || matches!(cause.downcast_ref(), Some(ReportError::Nothing { .. }))
+            || matches!(
+                cause.downcast_ref(),
+                Some(DatasetError::NoManifest { .. } | DatasetError::MissingShard { .. })
+            )
+            || matches!(
+                cause.downcast_ref(),
+                Some(ModelError::NoFolder(_) | ModelError::Missing(_))
+            )
     };
     let code = if error.chain().any(missing) {
         66
@@ -75,6 +87,9 @@ pub fn exit_code(error: &anyhow::Error) -> ExitCode {
     } else if error.chain().any(|cause| {
         cause.is::<datasets::ReadError>()
             || cause.is::<datasets::ParquetError>()
+            || cause.is::<FitError>()
+            || cause.is::<ModelError>()
+            || cause.is::<DatasetError>()
             || matches!(cause.downcast_ref(), Some(ReportError::Json { .. }))
     }) {
         65

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use trainer::{evaluate, import, report};
+use trainer::{evaluate, fit, import, report};
 
 /// Learns to decide like the oracle, and measures how well that works.
 #[derive(Parser)]
@@ -17,6 +17,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Evaluate(evaluate::Args),
+    Fit(fit::Args),
     Import(import::Args),
     Report(report::Args),
 }
@@ -24,6 +25,7 @@ enum Command {
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Evaluate(args) => evaluate::run(&args),
+        Command::Fit(args) => fit::run(&args),
         Command::Import(args) => import::run(&args),
         Command::Report(args) => report::run(&args),
     };

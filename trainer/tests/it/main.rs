@@ -1,5 +1,6 @@
 //! The commands of the trainer, as a user meets them.
 
 mod evaluate;
+mod fit;
 mod import;
 mod report;
