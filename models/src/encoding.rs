@@ -192,7 +192,7 @@ fn row(values: &[f32], position: usize, width: usize) -> &[f32] {
 pub struct Encoder {
     scale: Scale,
     hosts: HostEncoder,
-    shortlist: Vec<(f64, u32)>,
+    shortlist: candidates::Shortlist,
 }
 
 impl Encoder {
@@ -240,7 +240,7 @@ impl Encoder {
                     placed,
                 };
                 let shortlist = &mut self.shortlist;
-                candidates::place(context, &self.scale, asked, (candidates, shortlist), out);
+                candidates::place(context, &self.scale, asked, candidates, shortlist, out);
             }
         }
         out.candidate_count = out.answers.len();

@@ -1,7 +1,7 @@
 //! The network without burn: the same arithmetic over the same weights, for decisions.
 //!
-//! Each layer is a small product of a row with a matrix that is kept in blocks of [`LANES`]
-//! columns, so that the compiler keeps a block's sums in vector registers; a general matrix
+//! Each layer is a small product of a row with a matrix that is kept in blocks of
+//! `LANES` columns, so that the compiler keeps a block's sums in vector registers; a general matrix
 //! product would allocate and costs more than it saves at these widths.
 //!
 //! Encoded hosts are kept between questions, and so are their products with the first layer of

@@ -274,7 +274,8 @@ pub(super) fn place(
     context: &Context<'_>,
     scale: &Scale,
     piece: Piece<'_>,
-    (candidates, shortlist): (&[(HostId, Placement)], &mut Vec<(f64, u32)>),
+    candidates: &[(HostId, Placement)],
+    shortlist: &mut Shortlist,
     out: &mut Encoded,
 ) {
     let Piece {
@@ -349,9 +350,12 @@ pub(super) fn place(
     }
 }
 
+/// Penalties and positions of candidates.
+pub(super) type Shortlist = Vec<(f64, u32)>;
+
 /// Leaves in `shortlist` the positions of the [`MOST_PLACES`] candidates of least penalty, the
 /// first of equals, with `greedy` among them.
-fn shorten(candidates: &[(HostId, Placement)], greedy: usize, shortlist: &mut Vec<(f64, u32)>) {
+fn shorten(candidates: &[(HostId, Placement)], greedy: usize, shortlist: &mut Shortlist) {
     shortlist.clear();
     shortlist.extend(candidates.iter().zip(0..).map(|((_, p), i)| (p.penalty, i)));
     if shortlist.len() > MOST_PLACES {
