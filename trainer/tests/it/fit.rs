@@ -3,6 +3,9 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use clap::Parser;
 use datasets::decisions::{DecisionRow, MANIFEST_FILE, Manifest, SCHEMA_VERSION, write_shard};
@@ -151,16 +154,16 @@ fn regret(metrics: &FitMetrics, kind: &str) -> [f64; 2] {
 
 #[test]
 fn the_best_answer_is_learned() {
-    let data = dataset(&rows(60));
+    let data = dataset(&rows(30));
     let out = tempfile::tempdir().expect("a folder");
     let model = out.path().join("learned");
     let more = [
         "--epochs",
-        "16",
+        "10",
         "--batch-size",
-        "64",
+        "32",
         "--learning-rate",
-        "0.005",
+        "0.006",
     ];
     let metrics = fit(&arguments(data.path(), &model, &more)).expect("fitted");
     for kind in Kind::ALL {
@@ -200,34 +203,58 @@ fn the_best_answer_is_learned() {
     simulate::run(&world, policy.as_mut(), &options).expect("decisions are feasible");
 }
 
+/// Starts the fit in a process of its own and kills it once an epoch was kept.
+fn kill(args: &[&str], model: &Path) {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_trainer"))
+        .arg("fit")
+        .args(args)
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the program starts");
+    let state = model.join(CHECKPOINTS_FOLDER).join("state.json");
+    let patience = Instant::now() + Duration::from_secs(60);
+    let reached = || fs::read_to_string(&state).is_ok_and(|text| text.contains("\"epoch\": 2"));
+    while !reached() && Instant::now() < patience {
+        thread::sleep(Duration::from_millis(1));
+    }
+    child.kill().expect("it is still running");
+    child.wait().expect("it was started");
+    assert!(reached() && !model.join(WEIGHTS_FILE).exists());
+}
+
 #[test]
 fn weights_do_not_depend_on_threads_or_on_interruption() {
-    let data = dataset(&rows(12));
+    let data = dataset(&rows(10));
     let out = tempfile::tempdir().expect("a folder");
-    let fixed = ["--epochs", "4", "--batch-size", "150", "--patience", "9"];
+    let path = |name: &str| out.path().join(name);
+    let fixed = [
+        "--epochs",
+        "5",
+        "--batch-size",
+        "150",
+        "--learning-rate",
+        "0.03",
+        "--patience",
+        "9",
+    ];
     let with = |name: &str, more: &[&str]| {
-        let more = [&fixed[..], more].concat();
-        arguments(data.path(), &out.path().join(name), &more)
+        arguments(data.path(), &path(name), &[&fixed[..], more].concat())
     };
     let whole = fit(&with("whole", &["--threads", "1"])).expect("fitted");
+    assert!(whole.best_epoch > 2, "later epochs are better");
     fit(&with("threads", &["--threads", "3"])).expect("fitted");
-    let path = |name: &str| out.path().join(name);
     assert!(weights(&path("whole")) == weights(&path("threads")));
     let other = with("other", &[]);
     fit(&Args { seed: 4, ..other }).expect("fitted");
     assert!(weights(&path("whole")) != weights(&path("other")));
 
-    // As if killed after the second epoch: what a shorter patience leaves.
-    let impatient = Args {
-        patience: 1,
-        ..with("killed", &[])
-    };
-    let stopped = fit(&impatient).expect("fitted");
+    let [dataset, killed] = [data.path(), &path("killed")].map(|p| p.display().to_string());
+    let named = ["--dataset", &dataset, "--out", &killed, "--seed", "3"];
+    kill(&[&named[..], &fixed[..]].concat(), &path("killed"));
     let resume = with("killed", &["--resume"]);
     let resumed = fit(&resume).expect("fitted");
     assert!(weights(&path("whole")) == weights(&path("killed")));
     assert_eq!(resumed.epochs, whole.epochs);
-    assert!(stopped.epochs.len() <= resumed.epochs.len());
 
     // Other arguments are another fit.
     let error = fit(&Args {
@@ -239,7 +266,10 @@ fn weights_do_not_depend_on_threads_or_on_interruption() {
     // A whole fit has nothing left to do.
     assert_eq!(fit(&resume).expect("fitted").epochs, whole.epochs);
     let kept = fs::read_dir(path("killed").join(CHECKPOINTS_FOLDER)).expect("it is there");
-    assert!(kept.count() <= 5, "two epochs of two files, and the state");
+    assert!(
+        kept.count() <= 5,
+        "two epochs of two files each, and the state"
+    );
 }
 
 #[test]
@@ -256,7 +286,7 @@ fn a_fit_can_start_from_a_model() {
 
 #[test]
 fn unpriced_candidates_are_avoided() {
-    let mut rows = rows(40);
+    let mut rows = rows(30);
     rows.retain(|row| row.kind == 2);
     for row in &mut rows {
         // The oracle prices the best and the worst; which of the others it leaves out shows.
@@ -277,11 +307,11 @@ fn unpriced_candidates_are_avoided() {
     let out = tempfile::tempdir().expect("a folder");
     let more = [
         "--epochs",
-        "12",
+        "10",
         "--batch-size",
-        "64",
+        "32",
         "--learning-rate",
-        "0.005",
+        "0.006",
     ];
     let metrics = fit(&arguments(data.path(), out.path(), &more)).expect("fitted");
     let [found, greedy] = regret(&metrics, "place");
