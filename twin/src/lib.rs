@@ -18,6 +18,7 @@ pub mod demand;
 pub mod distribution;
 pub mod estimate;
 pub mod events;
+pub mod gap;
 pub mod host;
 pub mod ids;
 pub mod network;

@@ -1,6 +1,7 @@
 //! The command line. Files, clocks and terminals are met here and nowhere below.
 
 pub(crate) mod failure;
+mod gap;
 mod list;
 mod progress;
 mod show;
@@ -39,6 +40,9 @@ enum Command {
     /// Run a policy through an episode of a world and print its quality of service.
     #[command(after_help = EXIT_CODES)]
     Simulate(simulate::Args),
+    /// Measure how far the oracle is from an exhaustive search, on worlds cut down to few hosts.
+    #[command(after_help = EXIT_CODES)]
+    Gap(gap::Args),
     /// Fit the work of fragments to a recording of a real run.
     #[command(after_help = EXIT_CODES)]
     Calibrate(twin::calibrate::command::Args),
@@ -61,6 +65,7 @@ pub(crate) fn run(cli: &Cli) -> anyhow::Result<()> {
         Command::Show(args) => show::run(args),
         Command::Policies(args) => list::policies(args),
         Command::Simulate(args) => simulate::run(args),
+        Command::Gap(args) => gap::run(args),
         Command::Calibrate(args) => twin::calibrate::command::run(args),
     }
 }

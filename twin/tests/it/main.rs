@@ -1,5 +1,6 @@
 //! Integration tests of the twin.
 
 mod cli;
+mod gap;
 mod policies;
 mod scenario;
