@@ -27,6 +27,7 @@ pub mod evaluate;
 pub mod files;
 pub mod fit;
 pub mod import;
+pub mod label;
 pub mod model_policy;
 pub mod policies;
 pub mod progress;

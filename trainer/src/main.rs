@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use trainer::{evaluate, fit, import, report};
+use trainer::{evaluate, fit, import, label, report};
 
 /// Learns to decide like the oracle, and measures how well that works.
 #[derive(Parser)]
@@ -19,6 +19,7 @@ enum Command {
     Evaluate(evaluate::Args),
     Fit(fit::Args),
     Import(import::Args),
+    Label(label::Args),
     Report(report::Args),
 }
 
@@ -27,6 +28,7 @@ fn main() -> ExitCode {
         Command::Evaluate(args) => evaluate::run(&args),
         Command::Fit(args) => fit::run(&args),
         Command::Import(args) => import::run(&args),
+        Command::Label(args) => label::run(&args),
         Command::Report(args) => report::run(&args),
     };
     match result {

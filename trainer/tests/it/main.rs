@@ -3,4 +3,5 @@
 mod evaluate;
 mod fit;
 mod import;
+mod label;
 mod report;
