@@ -5,7 +5,7 @@
 //! forecast of the load. Rows are split by episode into training and validation; features are
 //! standardized by the rows of training. After each epoch the validation rows are answered by the
 //! plain forward pass that also decides online; the epoch with the least regret is kept, and the fit
-//! ends when there was no better one for a while.
+//! ends when neither that nor the expected regret fell for a while.
 //!
 //! The same datasets, arguments and build give the same weights, bit for bit, on any number of
 //! threads and whether or not the fit was interrupted. Left out: dropout and augmentation; the
@@ -45,6 +45,9 @@ use train::{Learner, Plan};
 pub use checkpoint::CHECKPOINTS_FOLDER;
 pub use metrics::{EpochMetrics, FitMetrics, KindMetrics};
 
+/// By how much the score of the greedy answer exceeds the others' before the fit.
+const GREEDY_LEAD: f32 = 2.0;
+
 /// Fit a model to decision datasets.
 ///
 /// The model is a folder: model.safetensors, config.json, metrics.json, README.md, SHA256SUMS, and
@@ -72,7 +75,7 @@ pub struct Args {
     /// Share of the episodes that are validated on.
     #[arg(long, default_value_t = 0.15, value_parser = validation_share)]
     pub validation_share: f64,
-    /// Epochs without a better one after which the fit ends.
+    /// Epochs without a lower regret, or a lower expected regret, after which the fit ends.
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..))]
     pub patience: u32,
     /// Model to start from, with its widths and standardization.
@@ -263,7 +266,7 @@ impl Fit<'_> {
             learning_rate: args.learning_rate,
             seed: args.seed,
         };
-        while state.epoch() < args.epochs && state.epoch() - state.best_epoch() < args.patience {
+        while state.epoch() < args.epochs && state.stale_epochs() < args.patience {
             let epoch = state.epoch() + 1;
             let trained = learner.epoch(&plan, epoch, &progress);
             let weights = learner.weights()?;
@@ -382,7 +385,8 @@ fn distinct(sources: &[Source], name: impl Fn(&Source) -> &String) -> String {
 /// A network that answers as the greedy policy, with weights drawn from `seed`.
 ///
 /// What the network's own initialization draws, from a generator that all threads share, is drawn
-/// again from a stream of this fit.
+/// again from a stream of this fit. The greedy answer leads by [`GREEDY_LEAD`] however rare its flag
+/// is: enough to be the answer, little enough to be learned away from.
 fn fresh(standardizations: &Standardizations, seed: u64) -> Result<Weights> {
     let network = PolicyConfig::new().init(standardizations, &Device::flex());
     let initial = network.to_weights()?;
@@ -398,6 +402,13 @@ fn fresh(standardizations: &Standardizations, seed: u64) -> Result<Weights> {
                 .collect()
         };
         let values = match shape[..] {
+            _ if name.ends_with(".skip.weight") => {
+                let kind = name.trim_end_matches(".skip.weight");
+                let deviations = initial.get(&format!("input.{kind}.std"));
+                let skip = initial.get(name).iter().zip(deviations);
+                skip.map(|(weight, deviation)| weight * deviation * GREEDY_LEAD)
+                    .collect()
+            }
             [inputs, _] => drawn(&mut stream, inputs),
             _ if name.ends_with(".none") => drawn(&mut stream, widths.host),
             // Of a dense layer; those of heads start at zero as it is.

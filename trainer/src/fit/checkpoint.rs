@@ -38,12 +38,26 @@ impl State {
         self.epochs.last().map_or(0, |last| last.epoch)
     }
 
-    /// The epoch of the least regret on the validation rows; the first of equals.
+    /// The epoch of the least regret on the validation rows; of equals that of the least expected
+    /// regret, then the first.
     pub(crate) fn best_epoch(&self) -> u32 {
-        let mut best = (f64::INFINITY, 0);
+        let key = |e: &EpochMetrics| [e.validation_regret, e.validation_expected_regret];
+        self.least(key)
+    }
+
+    /// Epochs since the regret or the expected regret on the validation rows was the least so far.
+    ///
+    /// Scores may come closer to the oracle's order for a while before any answer changes.
+    pub(crate) fn stale_epochs(&self) -> u32 {
+        let expected = self.least(|epoch| [epoch.validation_expected_regret, 0.0]);
+        self.epoch() - self.best_epoch().max(expected)
+    }
+
+    fn least(&self, key: impl Fn(&EpochMetrics) -> [f64; 2]) -> u32 {
+        let mut best = ([f64::INFINITY; 2], 0);
         for epoch in &self.epochs {
-            if epoch.validation_regret < best.0 {
-                best = (epoch.validation_regret, epoch.epoch);
+            if key(epoch) < best.0 {
+                best = (key(epoch), epoch.epoch);
             }
         }
         best.1
@@ -154,5 +168,38 @@ impl Checkpoints {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_best_epoch_has_the_least_regret_and_expects_the_least() {
+        let pairs = [
+            (2.0, 5.0),
+            (1.0, 4.0),
+            (1.0, 3.0),
+            (1.0, 3.0),
+            (1.5, 2.0),
+            (1.5, 2.5),
+        ];
+        let epochs = (0..)
+            .zip(pairs)
+            .map(|(epoch, (regret, expected))| EpochMetrics {
+                epoch,
+                validation_regret: regret,
+                validation_expected_regret: expected,
+                ..EpochMetrics::default()
+            });
+        let state = State {
+            fingerprint: String::new(),
+            widths: Widths::default(),
+            seconds: 0.0,
+            epochs: epochs.collect(),
+        };
+        // The least regret is first expected to be as low in epoch 2; the least expected in 4.
+        assert_eq!((state.best_epoch(), state.stale_epochs()), (2, 1));
     }
 }

@@ -1,6 +1,7 @@
 //! One epoch after the other: batches, gradients, steps of the optimizer.
 //!
-//! A batch is cut into *chunks* of rows of one kind. The gradients of chunks are computed side by
+//! Each batch has rows of every kind in their share of the whole, so that each step knows of each
+//! kind, however rare. A batch is cut into *chunks* of rows of one kind. The gradients of chunks are computed side by
 //! side, each by a copy of the network on one thread, and summed in the order of the chunks: the
 //! same seed and data give the same weights on any number of threads. Batches of an epoch follow
 //! from the seed and the epoch's number, so that a fit that resumes meets the same ones.
@@ -111,12 +112,11 @@ impl Learner {
 
     /// Trains for the epoch `epoch`, from 1.
     pub(crate) fn epoch(&mut self, plan: &Plan<'_>, epoch: u32, progress: &Progress) -> Trained {
-        let chunks = chunks(plan, epoch);
-        let per_batch = chunks_per_batch(plan.batch_rows);
-        let steps = chunks.len().div_ceil(per_batch) as f64;
+        let batches = batches(plan, epoch);
+        let steps = batches.len() as f64;
         let (mut loss, mut answers) = (Loss::default(), Answers::default());
         let (mut total_loss, mut learning_rate) = (0.0, 0.0);
-        for (step, batch) in chunks.chunks(per_batch).enumerate() {
+        for (step, batch) in batches.iter().enumerate() {
             let done =
                 (f64::from(epoch - 1) + (step as f64 + 1.0) / steps) / f64::from(plan.epochs);
             let soft_target_weight = soft_target_weight(done);
@@ -222,30 +222,23 @@ fn rate(done: f64) -> f64 {
     LAST_RATE + (1.0 - LAST_RATE) * 0.5 * (1.0 + (std::f64::consts::PI * fallen).cos())
 }
 
-fn chunks_per_batch(batch_rows: usize) -> usize {
-    batch_rows.div_ceil(CHUNK_ROWS).max(1)
-}
-
-/// The rows of an epoch in chunks of one kind, shuffled.
-fn chunks(plan: &Plan<'_>, epoch: u32) -> Vec<Vec<usize>> {
+/// The rows of an epoch, shuffled: batches of chunks of one kind.
+fn batches(plan: &Plan<'_>, epoch: u32) -> Vec<Vec<Vec<usize>>> {
     let mut stream = stream::named(plan.seed, &format!("batches of epoch {epoch}"));
-    let chunk_rows = plan
-        .batch_rows
-        .div_ceil(chunks_per_batch(plan.batch_rows))
-        .max(1);
-    let mut chunks = Vec::new();
+    let count = plan.training.len().div_ceil(plan.batch_rows);
+    let mut batches = vec![Vec::new(); count];
     for kind in Kind::ALL {
-        let mut of_kind: Vec<usize> = plan
-            .training
-            .iter()
-            .copied()
-            .filter(|&row| plan.rows.kind(row) == kind)
-            .collect();
-        of_kind.shuffle(&mut stream);
-        chunks.extend(of_kind.chunks(chunk_rows).map(<[usize]>::to_vec));
+        let of_kind = |row: &usize| plan.rows.kind(*row) == kind;
+        let mut rows: Vec<usize> = plan.training.iter().copied().filter(of_kind).collect();
+        rows.shuffle(&mut stream);
+        for (b, batch) in batches.iter_mut().enumerate() {
+            let part = &rows[b * rows.len() / count..(b + 1) * rows.len() / count];
+            batch.extend(part.chunks(CHUNK_ROWS).map(<[usize]>::to_vec));
+        }
     }
-    chunks.shuffle(&mut stream);
-    chunks
+    // Where rows are few, the parts of all kinds may be empty.
+    batches.retain(|batch: &Vec<Vec<usize>>| !batch.is_empty());
+    batches
 }
 
 #[cfg(test)]
