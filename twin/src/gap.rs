@@ -67,7 +67,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            states: 50,
+            states: 100,
             seed: 0,
             futures: 256,
             epsilon_s: 0.1,

@@ -25,7 +25,7 @@ pub(super) struct Args {
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..))]
     hosts: u16,
     /// Number of states in each world.
-    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
     states: u32,
     /// Seed of the states and of all futures.
     #[arg(long, default_value_t = 0)]
