@@ -151,6 +151,11 @@ pub struct Part {
     pub count: u32,
 }
 
+impl Part {
+    /// All of it.
+    pub const WHOLE: Self = Self { index: 0, count: 1 };
+}
+
 impl FromStr for Part {
     type Err = String;
 

@@ -31,6 +31,7 @@ pub mod label;
 pub mod model_policy;
 pub mod policies;
 pub mod progress;
+pub mod quickstart;
 pub mod remote_policy;
 pub mod report;
 pub mod statistics;

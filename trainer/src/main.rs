@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use trainer::{evaluate, fit, import, label, report};
+use trainer::{evaluate, fit, import, label, quickstart, report};
 
 /// Learns to decide like the oracle, and measures how well that works.
 #[derive(Parser)]
@@ -20,6 +20,7 @@ enum Command {
     Fit(fit::Args),
     Import(import::Args),
     Label(label::Args),
+    Quickstart(quickstart::Args),
     Report(report::Args),
 }
 
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
         Command::Fit(args) => fit::run(&args),
         Command::Import(args) => import::run(&args),
         Command::Label(args) => label::run(&args),
+        Command::Quickstart(args) => quickstart::run(&args),
         Command::Report(args) => report::run(&args),
     };
     match result {

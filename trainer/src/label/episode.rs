@@ -115,7 +115,7 @@ enum Answers {
     /// As the oracle does, or the greedy policy where nothing is labeled.
     Best,
     /// So, but at random with probability [`NOISE`].
-    Noisy(Stream),
+    Noisy(Box<Stream>),
     Greedy,
     Model(Box<ModelChooser>),
 }
@@ -248,7 +248,7 @@ impl Steering {
             _ => match job.mixture.at(point) {
                 "oracle" => ("oracle", Answers::Best),
                 "greedy" => ("greedy", Answers::Greedy),
-                NOISY_ORACLE => (NOISY_ORACLE, Answers::Noisy(stream)),
+                NOISY_ORACLE => (NOISY_ORACLE, Answers::Noisy(Box::new(stream))),
                 name => {
                     policy = Some(policy::by_name(name, world, seed)?);
                     (name, Answers::Best)

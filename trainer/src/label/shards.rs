@@ -90,9 +90,10 @@ impl Shards<'_> {
             }
             match Manifest::read_shard(self.out, entry) {
                 Ok(rows) => tally.add(&rows),
-                Err(error) => {
-                    self.progress
-                        .say(&format!("label: {error}; labeling it again"));
+                Err(_) => {
+                    let file = &entry.file;
+                    let text = format!("label: {file} is absent or damaged; it is made again");
+                    self.progress.say(&text);
                     break;
                 }
             }

@@ -10,8 +10,8 @@ use models::encoding::Kind;
 pub struct Tally {
     /// Rows by [`Kind`].
     pub rows: [u64; 3],
-    /// Rows in which the greedy answer is not the oracle's, by [`Kind`].
-    pub differ: [u64; 3],
+    /// Rows in which the greedy answer is worth less than the oracle's or has no value, by [`Kind`].
+    pub worse: [u64; 3],
     /// Rows in which the greedy answer has a value, by [`Kind`].
     pub valued: [u64; 3],
     /// Sum over these of what the greedy answer is worse than the oracle's, in seconds of penalty.
@@ -34,15 +34,18 @@ impl Tally {
             let k = kind.index();
             self.rows[k] += 1;
             let best = row.best as usize;
-            let greedy = greedy(kind, row);
-            self.differ[k] += u64::from(greedy != Some(best));
-            let value = greedy.and_then(|answer| row.values.get(answer));
-            if let (Some(value), Some(most)) = (value, row.values.get(best))
-                && !value.is_nan()
-            {
-                self.valued[k] += 1;
-                self.regret_s[k] += f64::from(most - value);
+            let value = greedy(kind, row).and_then(|answer| row.values.get(answer));
+            let (Some(value), Some(most)) = (value, row.values.get(best)) else {
+                continue;
+            };
+            // An answer without a price is not among the promising ones.
+            if value.is_nan() {
+                self.worse[k] += 1;
+                continue;
             }
+            self.valued[k] += 1;
+            self.worse[k] += u64::from(value < most);
+            self.regret_s[k] += f64::from(most - value);
         }
     }
 }
@@ -60,14 +63,14 @@ impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "question    rows  greedy differs  mean regret of greedy [s of penalty]"
+            "question    rows  greedy not best  mean regret of greedy [s of penalty]"
         )?;
         for kind in Kind::ALL {
             let k = kind.index();
-            let share = 100.0 * self.differ[k] as f64 / self.rows[k].max(1) as f64;
+            let share = 100.0 * self.worse[k] as f64 / self.rows[k].max(1) as f64;
             let regret_s = self.regret_s[k] / self.valued[k].max(1) as f64;
             let (name, rows) = (kind.name(), self.rows[k]);
-            writeln!(f, "{name:<8}{rows:>8}{share:>14.1} %  {regret_s:.6}")?;
+            writeln!(f, "{name:<8}{rows:>8}{share:>15.1} %  {regret_s:.6}")?;
         }
         writeln!(f, "{} rows", self.total())
     }
@@ -112,14 +115,14 @@ mod tests {
             row(&[f32::NAN, 0.0, -1.0], 1, 0),
         ]);
         assert_eq!(tally.rows, [0, 3, 0]);
-        // The first and the third; but the third has no value for the greedy answer.
-        assert_eq!(tally.differ, [0, 2, 0]);
+        // The first; and the third, which has no value for the greedy answer.
+        assert_eq!(tally.worse, [0, 2, 0]);
         assert_eq!(tally.valued, [0, 2, 0]);
         assert!((tally.regret_s[1] - 2.0).abs() < 1e-12);
         // 2 of 3 rows, and 2 s over 2 rows.
         let text = tally.to_string();
         assert!(
-            text.contains("variant        3          66.7 %  1.000000"),
+            text.contains("variant        3           66.7 %  1.000000"),
             "{text}"
         );
     }

@@ -4,4 +4,5 @@ mod evaluate;
 mod fit;
 mod import;
 mod label;
+mod quickstart;
 mod report;
