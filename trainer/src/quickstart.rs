@@ -54,7 +54,7 @@ impl Budget {
     fn small() -> Self {
         Self {
             world: "azure-llm",
-            steps: 8_000,
+            steps: 12_000,
             label_intervals: 12,
             label_share: 0.15,
             oracle: OracleArgs::default(),
