@@ -212,6 +212,9 @@ impl Empirical {
     }
 
     fn first_above(&self, a: f64) -> usize {
+        if self.values.first().is_some_and(|&least| a < least) {
+            return 0;
+        }
         self.values.partition_point(|&v| v <= a)
     }
 }

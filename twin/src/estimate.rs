@@ -16,6 +16,7 @@
 use crate::demand::{self, Known};
 use crate::host::Lifecycle;
 use crate::ids::{ApplicationId, HostId, VariantId};
+use crate::objective::Objective;
 use crate::observation::Observation;
 use crate::state::State;
 use crate::workload::{RATE_WINDOWS, RATE_WINDOWS_S};
@@ -119,6 +120,9 @@ pub struct Asked {
 #[derive(Clone, Debug, Default)]
 pub struct Loads {
     hosts: Vec<HostLoad>,
+    /// The hosts as they are when idle, and the world and objective that these follow from.
+    idle: Vec<HostLoad>,
+    of: Option<(String, Objective)>,
 }
 
 impl Loads {
@@ -131,9 +135,10 @@ impl Loads {
     /// Takes the loads from what is observed: work left is what is expected.
     pub fn observe(&mut self, observation: &Observation<'_>) {
         let (world, state) = (observation.world(), observation.state());
+        self.prepare(world);
         self.hosts.clear();
         for h in 0..observation.host_count() {
-            let mut load = fixed(world, state, h);
+            let mut load = fixed(&self.idle[h], state, h);
             for resident in observation.residents(HostId::at(h)) {
                 load.left_mi += resident.expected_left_mi;
                 if resident.phase != crate::state::Phase::Running {
@@ -146,9 +151,10 @@ impl Loads {
 
     /// Takes the loads from a sampled state, whose work left is taken to be known.
     pub(crate) fn sample(&mut self, world: &World, state: &State) {
+        self.prepare(world);
         self.hosts.clear();
         for (h, host) in state.hosts.iter().enumerate() {
-            let mut load = fixed(world, state, h);
+            let mut load = fixed(&self.idle[h], state, h);
             if load.count > 0.0 {
                 // Virtual work stands at the time of the host's last event.
                 let since = state.now.since(host.updated).seconds();
@@ -158,6 +164,18 @@ impl Loads {
                 }
             }
             self.hosts.push(load);
+        }
+    }
+
+    /// Computes the idle loads, unless they are those of `world` already.
+    fn prepare(&mut self, world: &World) {
+        let known = self
+            .of
+            .as_ref()
+            .is_some_and(|(hash, objective)| *hash == world.hash && *objective == world.objective);
+        if !known {
+            self.idle = (0..world.hosts.len()).map(|h| idle(world, h)).collect();
+            self.of = Some((world.hash.clone(), world.objective));
         }
     }
 
@@ -256,26 +274,22 @@ fn ram_of(world: &World, state: &State, slot: u32) -> f64 {
     })
 }
 
-/// The part of a load that is known exactly.
-fn fixed(world: &World, state: &State, h: usize) -> HostLoad {
-    let host = &state.hosts[h];
+/// The load of a host that is on and empty: what follows from the world alone.
+fn idle(world: &World, h: usize) -> HostLoad {
     let size = world.size_of(h);
     let objective = &world.objective;
     let idle_w = size.power.at(0.0).0;
-    let speed_mips = host.capacity_mips;
+    let speed_mips = size.capacity().0;
     HostLoad {
-        accepts: host.lifecycle.accepts(),
-        billed: host.lifecycle.billed(),
-        ready_s: match host.lifecycle {
-            Lifecycle::Booting { ready_at } => ready_at.since(state.now).seconds(),
-            _ => 0.0,
-        },
+        accepts: true,
+        billed: true,
+        ready_s: 0.0,
         speed_mips,
         vcpu_mips: size.mips_per_vcpu.0,
         vcpus: size.vcpus,
-        ram_free_mib: host.ram_free_mib,
-        ram_mib: host.ram_mib,
-        count: host.resident.len() as f64,
+        ram_free_mib: size.ram.0,
+        ram_mib: size.ram.0,
+        count: 0.0,
         left_mi: 0.0,
         user_latency_s: world.sites[world.hosts[h].site.index()]
             .user_latency
@@ -284,6 +298,22 @@ fn fixed(world: &World, state: &State, h: usize) -> HostLoad {
         idle_penalty_per_s: objective.per_joule() * idle_w
             + objective.per_usd() * world.price_usd_per_second(h),
         work_penalty_per_mi: objective.per_joule() * (size.power.at(1.0).0 - idle_w) / speed_mips,
+    }
+}
+
+/// The part of a load that is known exactly.
+fn fixed(idle: &HostLoad, state: &State, h: usize) -> HostLoad {
+    let host = &state.hosts[h];
+    HostLoad {
+        accepts: host.lifecycle.accepts(),
+        billed: host.lifecycle.billed(),
+        ready_s: match host.lifecycle {
+            Lifecycle::Booting { ready_at } => ready_at.since(state.now).seconds(),
+            _ => 0.0,
+        },
+        ram_free_mib: host.ram_free_mib,
+        count: host.resident.len() as f64,
+        ..*idle
     }
 }
 

@@ -40,7 +40,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            power_futures: 12,
+            power_futures: 8,
             place_futures: 4,
             placements: 6,
             placements_per_variant: 3,
