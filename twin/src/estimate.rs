@@ -49,6 +49,10 @@ pub struct HostLoad {
     pub user_latency_s: f64,
     /// Network bandwidth, in bit/s.
     pub network_bps: f64,
+    /// Time to carry one byte, in s.
+    pub byte_s: f64,
+    /// Time of the whole host for one MI, in s.
+    pub mi_s: f64,
     /// Penalty of a second on and idle (see [`crate::objective`]).
     pub idle_penalty_per_s: f64,
     /// Penalty of the energy of one MI of work.
@@ -202,6 +206,7 @@ impl Loads {
     /// What placing `task` on `host` would mean; `None` if the host takes no fragments or the
     /// fragment can never fit.
     #[must_use]
+    #[inline]
     pub fn place(&self, world: &World, task: &Task<'_>, host: usize) -> Option<Placement> {
         let load = &self.hosts[host];
         let ram_mib = task.fragment.ram.0;
@@ -209,7 +214,7 @@ impl Loads {
             return None;
         }
         let inputs_s = match task.source {
-            Source::User => load.user_latency_s + task.input_bytes * 8.0 / load.network_bps,
+            Source::User => load.user_latency_s + task.input_bytes * load.byte_s,
             Source::Host { host: from, at_s } if from == host => at_s,
             Source::Host { host: from, at_s } => {
                 let link = world.link(world.hosts[from].site, world.hosts[host].site);
@@ -223,26 +228,22 @@ impl Loads {
             // Memory comes back as work is done; held memory is spread evenly over the work.
             let missing = ram_mib - load.ram_free_mib;
             let held = (load.ram_mib - load.ram_free_mib).max(missing);
-            wait_s += load.left_mi / load.speed_mips * missing / held;
+            wait_s += load.left_mi * load.mi_s * missing / held;
         }
         let cap_mips = world.caps[task.fragment.cap].min(load.vcpus) * load.vcpu_mips;
         let w = task.work_mi;
         let shared = load.left_mi.min(load.count * w);
         let alone_s = w / cap_mips;
-        let shared_s = (w + shared) / load.speed_mips;
+        let shared_s = (w + shared) * load.mi_s;
         let run_s = alone_s.max(shared_s);
         // Below saturation nobody is delayed; above, the part of the work that did not fit.
-        let pressed = if shared_s > 0.0 {
-            (1.0 - alone_s / shared_s).max(0.0)
+        let saturated = (load.count + 1.0) * cap_mips > load.speed_mips;
+        let delay_others_s = if saturated && shared > 0.0 {
+            let pressed = (1.0 - alone_s / shared_s).max(0.0);
+            shared * load.mi_s * (0.5 + 0.5 * pressed)
         } else {
             0.0
         };
-        let saturated = if (load.count + 1.0) * cap_mips > load.speed_mips {
-            1.0
-        } else {
-            0.0
-        };
-        let delay_others_s = shared / load.speed_mips * saturated * (0.5 + 0.5 * pressed);
         let objective = &world.objective;
         let time_s = inputs_s + wait_s + run_s - source_s(task.source);
         let penalty = objective.per_response_second() * (time_s + delay_others_s)
@@ -295,6 +296,8 @@ fn idle(world: &World, h: usize) -> HostLoad {
             .user_latency
             .seconds(),
         network_bps: size.network.0 * 1e6,
+        byte_s: 8.0 / (size.network.0 * 1e6),
+        mi_s: 1.0 / speed_mips,
         idle_penalty_per_s: objective.per_joule() * idle_w
             + objective.per_usd() * world.price_usd_per_second(h),
         work_penalty_per_mi: objective.per_joule() * (size.power.at(1.0).0 - idle_w) / speed_mips,

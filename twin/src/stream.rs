@@ -3,7 +3,7 @@
 //! Each purpose ("arrivals", "futures of decision 17") has a stream of its own, so that one more
 //! draw in one place does not shift the others, and two policies meet the same future (common
 //! random numbers). Values that belong to one request are not drawn in sequence but hashed from
-//! the request's own key ([`unit`]), so that they do not depend on the order of events.
+//! the request's own key ([`unit()`]), so that they do not depend on the order of events.
 
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;

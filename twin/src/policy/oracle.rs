@@ -5,8 +5,8 @@
 //! policy deciding everything later: a rollout algorithm (Bertsekas, Tsitsiklis and Wu, 1997) on a
 //! two-stage stochastic program. The variants of a request are compared with several placements
 //! each, so variant and placement are chosen jointly; what the greedy policy decides later is held
-//! fixed between these, since one request changes little and the reactions to it are noise. It sees an [`Observation`] only, never the
-//! real future.
+//! fixed between these, since one request changes little and the reactions to it are noise.
+//! It sees an [`Observation`] only, never the real future.
 
 use crate::decision::{Decision, Deployment, PowerAction};
 use crate::estimate::Placement;
