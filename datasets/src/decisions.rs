@@ -446,7 +446,11 @@ impl DecisionRow {
     fn candidate_host_problem(&self) -> Option<(&'static str, String)> {
         let hosts = &self.candidate_hosts;
         if hosts.len() as u64 != u64::from(self.candidate_count) {
-            let reason = format!("{} hosts for {} candidates", hosts.len(), self.candidate_count);
+            let reason = format!(
+                "{} hosts for {} candidates",
+                hosts.len(),
+                self.candidate_count
+            );
             return Some(("candidate_hosts", reason));
         }
         let beyond = |host: &u32| *host >= self.host_count && *host != NO_HOST;

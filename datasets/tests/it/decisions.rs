@@ -5,8 +5,8 @@ use std::fs;
 use std::path::Path;
 
 use datasets::decisions::{
-    DEPLOY, DatasetError, DecisionRow, Manifest, NO_HOST, PLACE, PROVISION, SCHEMA_VERSION, read_shard,
-    shard_file, verify, write_shard,
+    DEPLOY, DatasetError, DecisionRow, Manifest, NO_HOST, PLACE, PROVISION, SCHEMA_VERSION,
+    read_shard, shard_file, verify, write_shard,
 };
 
 /// A row of `host_count` hosts and as many candidates, different for each number.
