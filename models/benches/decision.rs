@@ -5,6 +5,7 @@
 //! request; `boundary` also turns hosts on and off. `greedy` is what the estimates alone cost.
 
 use std::hint::black_box;
+use std::time::Instant;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use models::network::PolicyConfig;
@@ -23,6 +24,9 @@ use twin::{Decision, Observation, State, World};
 
 /// Moments that are gone through.
 const MOMENTS: usize = 64;
+
+/// Decisions that are timed one by one, for the percentiles.
+const SINGLE_DECISIONS: usize = 4096;
 
 fn world(hosts: u32) -> World {
     let embedded = World::load("scinet-16").expect("the world is embedded");
@@ -85,6 +89,10 @@ fn decisions(criterion: &mut Criterion) {
             let policies: [Box<dyn Policy>; 2] =
                 [Box::new(model), Box::new(Stepwise::new(Greedy::new()))];
             for mut policy in policies {
+                quantiles(
+                    &format!("decision/{name}/{}/{hosts}", policy.name()),
+                    || latencies_us(policy.as_mut(), &world, &states, epoch),
+                );
                 let mut decision = Decision::none();
                 let mut turn = 0;
                 let id = BenchmarkId::new(policy.name().to_owned(), hosts);
@@ -103,6 +111,36 @@ fn decisions(criterion: &mut Criterion) {
         }
         group.finish();
     }
+}
+
+/// Latency of single decisions, in µs, ascending.
+fn latencies_us(
+    policy: &mut dyn Policy,
+    world: &World,
+    states: &[State],
+    epoch: Epoch,
+) -> Vec<f64> {
+    let mut decision = Decision::none();
+    let mut times = Vec::with_capacity(SINGLE_DECISIONS);
+    for turn in 0..SINGLE_DECISIONS {
+        decision.clear();
+        let observation = Observation::new(world, &states[turn % states.len()], epoch);
+        let started = Instant::now();
+        policy
+            .decide(&observation, &mut decision)
+            .expect("it can decide");
+        times.push(started.elapsed().as_secs_f64() * 1e6);
+        black_box(&decision);
+    }
+    times.sort_by(f64::total_cmp);
+    times
+}
+
+/// Tells the median and the 99th percentile, which criterion does not.
+fn quantiles(name: &str, measure: impl FnOnce() -> Vec<f64>) {
+    let times = measure();
+    let (p50, p99) = (times[times.len() / 2], times[times.len() * 99 / 100]);
+    eprintln!("{name}: p50 {p50:.1} µs, p99 {p99:.1} µs");
 }
 
 criterion_group!(benches, decisions);
