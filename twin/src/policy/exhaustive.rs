@@ -30,9 +30,9 @@ use crate::host::Lifecycle;
 use crate::ids::{HostId, VariantId};
 use crate::network::Endpoint;
 use crate::observation::{Observation, Progress, WaitingRequest};
+use crate::policy::oracle;
 use crate::state::Epoch;
 use crate::stream::Stream;
-use crate::units::SimTime;
 use crate::what_if::{self, Futures, Horizon};
 use crate::world::{Fragment, World};
 
@@ -103,16 +103,10 @@ pub struct Found {
 /// for four intervals, placements until their users would have lost patience.
 #[must_use]
 pub fn horizon(world: &World, epoch: Epoch) -> Horizon {
-    let deadlines = world.applications.iter().map(|a| a.deadline);
-    let deadline = deadlines.max().unwrap_or_default();
-    let boot = world.sizes.iter().map(|s| s.boot).max().unwrap_or_default();
-    Horizon {
-        span: match epoch {
-            Epoch::Boundary => boot.after(SimTime(4 * world.interval.0)),
-            Epoch::Arrival | Epoch::End => SimTime(deadline.0 / 2).max(world.interval),
-        },
-        drain: SimTime(3 * deadline.0),
-        provisions: true,
+    let oracle = oracle::Options::default();
+    match epoch {
+        Epoch::Boundary => oracle.power_horizon(world),
+        Epoch::Arrival | Epoch::End => oracle.place_horizon(world),
     }
 }
 
@@ -140,7 +134,7 @@ pub fn search(
     let others = Futures::sample(observation, options.final_futures, horizon.span, stream);
     let again = what_if::evaluate(world, &others, &finalists, horizon);
     Ok(Found {
-        best: finalists[super::oracle::best(&again)].clone(),
+        best: finalists[oracle::best(&again)].clone(),
         decisions,
         values,
         futures,

@@ -50,6 +50,37 @@ impl Default for Options {
     }
 }
 
+impl Options {
+    /// Provisioning is priced until a host that is ordered now has served for some intervals.
+    #[must_use]
+    pub fn power_horizon(&self, world: &World) -> Horizon {
+        let boot = world.sizes.iter().map(|s| s.boot).max().unwrap_or_default();
+        let span = boot.after(SimTime(self.power_intervals * world.interval.0));
+        Horizon {
+            span,
+            drain: drain(world),
+            provisions: self.provisions,
+        }
+    }
+
+    /// Placements are priced until the request's users would have lost patience.
+    #[must_use]
+    pub fn place_horizon(&self, world: &World) -> Horizon {
+        let deadline = world
+            .applications
+            .iter()
+            .map(|a| a.deadline)
+            .max()
+            .unwrap_or_default();
+        let span = SimTime(deadline.0 / 2).max(world.interval);
+        Horizon {
+            span,
+            drain: drain(world),
+            provisions: self.provisions,
+        }
+    }
+}
+
 /// Answers with the best value on the twin.
 #[derive(Debug)]
 pub struct Oracle {
@@ -89,9 +120,15 @@ impl Oracle {
         }
         let world = observation.world();
         let (count, span) = if observation.may_provision() {
-            (self.options.power_futures, self.power_horizon(world).span)
+            (
+                self.options.power_futures,
+                self.options.power_horizon(world).span,
+            )
         } else {
-            (self.options.place_futures, self.place_horizon(world).span)
+            (
+                self.options.place_futures,
+                self.options.place_horizon(world).span,
+            )
         };
         self.futures = Some(Futures::sample(observation, count, span, &mut self.stream));
         self.recorded = false;
@@ -101,7 +138,7 @@ impl Oracle {
     fn price_power(&mut self, context: &Context<'_>, decisions: &[Decision]) -> Vec<f64> {
         let world = context.observation.world();
         self.sample(context.observation);
-        let horizon = self.power_horizon(world);
+        let horizon = self.options.power_horizon(world);
         match &self.futures {
             Some(futures) => what_if::evaluate(world, futures, decisions, horizon),
             None => Vec::new(),
@@ -112,7 +149,7 @@ impl Oracle {
     fn price_place(&mut self, context: &Context<'_>, decisions: &[Decision]) -> Vec<f64> {
         let world = context.observation.world();
         self.sample(context.observation);
-        let horizon = self.place_horizon(world);
+        let horizon = self.options.place_horizon(world);
         let Some(futures) = &mut self.futures else {
             return Vec::new();
         };
@@ -121,33 +158,6 @@ impl Oracle {
             self.recorded = true;
         }
         what_if::evaluate_fixed(world, futures, decisions, horizon)
-    }
-
-    /// Provisioning is priced until a host that is ordered now has served for some intervals.
-    fn power_horizon(&self, world: &World) -> Horizon {
-        let boot = world.sizes.iter().map(|s| s.boot).max().unwrap_or_default();
-        let span = boot.after(SimTime(self.options.power_intervals * world.interval.0));
-        Horizon {
-            span,
-            drain: drain(world),
-            provisions: self.options.provisions,
-        }
-    }
-
-    /// Placements are priced until the request's users would have lost patience.
-    fn place_horizon(&self, world: &World) -> Horizon {
-        let deadline = world
-            .applications
-            .iter()
-            .map(|a| a.deadline)
-            .max()
-            .unwrap_or_default();
-        let span = SimTime(deadline.0 / 2).max(world.interval);
-        Horizon {
-            span,
-            drain: drain(world),
-            provisions: self.options.provisions,
-        }
     }
 
     fn power(&mut self, context: &Context<'_>, candidates: &[Option<HostId>]) {
