@@ -62,7 +62,6 @@ fn moments(world: &World, wanted: Epoch) -> Vec<State> {
         if epoch == Epoch::End {
             break;
         }
-        state.settle();
         if epoch == wanted && state.now() >= warm {
             out.push(state.clone());
         }

@@ -75,7 +75,6 @@ fn epochs(
         if epoch == Epoch::End {
             return found;
         }
-        state.settle();
         if state.now() >= from {
             found.push((state.clone(), epoch));
         }

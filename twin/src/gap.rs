@@ -292,7 +292,6 @@ fn visit(
         if epoch == Epoch::End {
             return Ok(None);
         }
-        state.settle();
         boundaries = boundaries.saturating_sub(u32::from(epoch == Epoch::Boundary));
         let observation = Observation::new(world, &state, epoch);
         if boundaries == 0 && Kind::of(&observation) == wanted {

@@ -125,6 +125,8 @@ pub(crate) struct Host {
     pub(crate) updated: SimTime,
     pub(crate) capacity_mips: f64,
     pub(crate) used_mips: f64,
+    /// Used over available speed.
+    pub(crate) utilization: f64,
     pub(crate) power_w: f64,
     pub(crate) classes: Vec<CapClass>,
     pub(crate) ram_mib: f64,
@@ -167,6 +169,19 @@ impl Clone for Host {
     }
 }
 
+/// What is metered of a host.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Meter {
+    /// Energy used, in J.
+    pub(crate) energy_j: f64,
+    /// Time for which it was billed.
+    pub(crate) billed: SimTime,
+    /// Time for which it served.
+    pub(crate) served: SimTime,
+    /// Integral of utilization over that time, in s.
+    pub(crate) busy_s: f64,
+}
+
 impl CapClass {
     /// Starts a fragment with `work_mi` ahead of it, of which it has had what lies before
     /// `from_mi` on the virtual counter.
@@ -187,6 +202,7 @@ impl Host {
             updated: SimTime::ZERO,
             capacity_mips: size.capacity().0,
             used_mips: 0.0,
+            utilization: 0.0,
             power_w: if on { size.power.at(0.0).0 } else { 0.0 },
             classes: world
                 .caps
@@ -223,20 +239,40 @@ impl Host {
         self.billed = self.billed.after(span);
         if self.lifecycle.serves() {
             self.served = self.served.after(span);
-            self.busy_s += self.used_mips / self.capacity_mips * seconds;
+            self.busy_s += self.utilization * seconds;
             for class in &mut self.classes {
-                if class.running.is_empty() {
-                    continue;
+                if !class.running.is_empty() {
+                    class.virtual_mi += class.rate_mips * seconds;
                 }
-                class.virtual_mi += class.rate_mips * seconds;
             }
         }
+    }
+
+    /// What has been metered up to `now`, without changing the host: looking on leaves no trace.
+    pub(crate) fn meter(&self, now: SimTime) -> Meter {
+        let span = now.since(self.updated);
+        let mut meter = Meter {
+            energy_j: self.energy_j,
+            billed: self.billed,
+            served: self.served,
+            busy_s: self.busy_s,
+        };
+        if span.0 > 0 && self.lifecycle.billed() {
+            meter.energy_j += self.power_w * span.seconds();
+            meter.billed = meter.billed.after(span);
+            if self.lifecycle.serves() {
+                meter.served = meter.served.after(span);
+                meter.busy_s += self.utilization * span.seconds();
+            }
+        }
+        meter
     }
 
     /// Sets the rates by water filling, and what follows from them.
     pub(crate) fn share(&mut self, size: &VmSize) {
         if !self.lifecycle.serves() {
             self.used_mips = 0.0;
+            self.utilization = 0.0;
             let idle = size.power.at(0.0).0;
             self.power_w = if self.lifecycle.billed() { idle } else { 0.0 };
             return;
@@ -254,7 +290,8 @@ impl Host {
             left_count -= count;
         }
         self.used_mips = (self.capacity_mips - left_mips).clamp(0.0, self.capacity_mips);
-        self.power_w = size.power.at(self.used_mips / self.capacity_mips).0;
+        self.utilization = self.used_mips / self.capacity_mips;
+        self.power_w = size.power.at(self.utilization).0;
     }
 
     /// When the next running fragment ends, given the rates.
@@ -295,11 +332,6 @@ impl Host {
             }
         }
         None
-    }
-
-    /// Utilization between 0 and 1.
-    pub(crate) fn utilization(&self) -> f64 {
-        self.used_mips / self.capacity_mips
     }
 
     /// Work left of all resident fragments, in MI, at the time of the last update.

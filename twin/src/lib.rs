@@ -28,6 +28,7 @@ pub mod policy;
 pub mod qos;
 mod queue;
 pub mod recording;
+mod response;
 pub mod sequence;
 pub mod simulate;
 pub mod sink;

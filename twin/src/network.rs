@@ -10,6 +10,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::ids::HostId;
+use crate::queue::EventQueue;
 use crate::units::SimTime;
 use crate::world::World;
 
@@ -44,158 +45,309 @@ pub(crate) struct Transfer {
     pub(crate) from: Endpoint,
     pub(crate) to: Endpoint,
     pub(crate) delivery: Delivery,
-    pub(crate) remaining_bits: f64,
+    /// What was left to send at `updated`.
+    remaining_bits: f64,
     rate_bps: f64,
+    updated: SimTime,
     /// Egress, link and ingress: positions in the list of resources.
-    resources: [u32; 3],
+    resources: [u32; SHARES],
+    /// The transfers before and after this one in the list of each resource.
+    neighbors: [(u32, u32); SHARES],
 }
 
-const NO_RESOURCE: u32 = u32::MAX;
+impl Transfer {
+    /// What is left to send at `now`.
+    pub(crate) fn bits_left(&self, now: SimTime) -> f64 {
+        (self.remaining_bits - self.rate_bps * now.since(self.updated).seconds()).max(0.0)
+    }
+}
+
+/// Resources that a transfer may occupy.
+const SHARES: usize = 3;
+/// No resource, or no transfer.
+const NONE: u32 = u32::MAX;
 
 /// All transfers under way.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+///
+/// The transfers of each resource form a list, so that a start or an end costs work on the
+/// transfers that it is connected to through shared resources, and on no others.
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Network {
-    pub(crate) transfers: Vec<Transfer>,
-    updated: SimTime,
-    next: Option<SimTime>,
-    /// Capacity left in each resource during a computation; kept to avoid allocation.
+    slots: Vec<Transfer>,
+    free: Vec<u32>,
+    /// First transfer of each resource: egress and ingress of each host, then the links.
+    heads: Vec<u32>,
+    /// When each transfer ends, by slot.
+    ends: EventQueue,
     #[serde(skip)]
-    left_bps: Vec<f64>,
-    /// Transfers without a rate in each resource during a computation.
-    #[serde(skip)]
-    users: Vec<u32>,
+    work: Work,
+}
+
+/// Buffers of a computation of rates; kept to avoid allocation.
+#[derive(Clone, Debug, Default)]
+struct Work {
+    /// Transfers of the component, with the rate that they get, negative while it is open.
+    transfers: Vec<(u32, f64)>,
+    /// Resources of the component.
+    resources: Vec<Share>,
+    /// Position of each resource in `resources`, if it is there.
+    place: Vec<u32>,
+}
+
+/// What is left of a resource during a computation.
+#[derive(Clone, Copy, Debug)]
+struct Share {
+    resource: u32,
+    left_bps: f64,
+    /// Transfers without a rate.
+    open: u32,
+}
+
+impl Clone for Network {
+    fn clone(&self) -> Self {
+        Self {
+            slots: self.slots.clone(),
+            free: self.free.clone(),
+            heads: self.heads.clone(),
+            ends: self.ends.clone(),
+            work: Work::default(),
+        }
+    }
+    fn clone_from(&mut self, source: &Self) {
+        self.slots.clone_from(&source.slots);
+        self.free.clone_from(&source.free);
+        self.heads.clone_from(&source.heads);
+        self.ends.clone_from(&source.ends);
+    }
 }
 
 impl Network {
-    /// When the next transfer ends.
-    pub(crate) fn next(&self) -> SimTime {
-        self.next.unwrap_or(SimTime::NEVER)
-    }
-
-    /// Accounts for the time since the last update.
-    pub(crate) fn advance(&mut self, now: SimTime) {
-        let seconds = now.since(self.updated).seconds();
-        self.updated = now;
-        for transfer in &mut self.transfers {
-            transfer.remaining_bits =
-                (transfer.remaining_bits - transfer.rate_bps * seconds).max(0.0);
+    /// A network without transfers.
+    pub(crate) fn new(world: &World) -> Self {
+        Self {
+            heads: vec![NONE; 2 * world.hosts.len() + world.links.len()],
+            ..Self::default()
         }
     }
 
-    /// Starts a transfer of `bits` now; [`Network::share`] must follow.
+    /// When the next transfer ends.
+    pub(crate) fn next(&self) -> SimTime {
+        self.ends.first().0
+    }
+
+    /// The transfers under way, in no particular order.
+    pub(crate) fn transfers(&self) -> impl Iterator<Item = &Transfer> {
+        (0..self.slots.len())
+            .filter(|&slot| self.ends.time(slot) != SimTime::NEVER)
+            .map(|slot| &self.slots[slot])
+    }
+
+    /// Starts a transfer of `bits` at `now`.
     pub(crate) fn start(
         &mut self,
         world: &World,
+        now: SimTime,
         (from, to): (Endpoint, Endpoint),
         delivery: Delivery,
         bits: f64,
     ) {
-        let hosts = world.hosts.len();
-        let position = |p: usize| u32::try_from(p).unwrap_or(NO_RESOURCE);
-        let mut resources = [NO_RESOURCE; 3];
-        if let Endpoint::Host(host) = from {
-            resources[0] = position(host.index());
-        }
-        if let Endpoint::Host(host) = to {
-            resources[1] = position(hosts + host.index());
-        }
-        if let (Endpoint::Host(a), Endpoint::Host(b)) = (from, to) {
-            let (a, b) = (world.hosts[a.index()].site, world.hosts[b.index()].site);
-            if a != b {
-                resources[2] = position(2 * hosts + a.index() * world.sites.len() + b.index());
-            }
-        }
-        self.transfers.push(Transfer {
+        let transfer = Transfer {
             from,
             to,
             delivery,
             remaining_bits: bits,
-            rate_bps: 0.0,
-            resources,
-        });
+            // No rate yet: any rate is a change.
+            rate_bps: -1.0,
+            updated: now,
+            resources: resources(world, from, to),
+            neighbors: [(NONE, NONE); SHARES],
+        };
+        let slot = match self.free.pop() {
+            Some(slot) => slot,
+            None => {
+                self.slots.push(transfer);
+                self.ends.push()
+            }
+        };
+        self.slots[slot as usize] = transfer;
+        for share in 0..SHARES {
+            let resource = transfer.resources[share];
+            if resource == NONE {
+                continue;
+            }
+            let after = std::mem::replace(&mut self.heads[resource as usize], slot);
+            self.slots[slot as usize].neighbors[share].1 = after;
+            if after != NONE {
+                self.neighbor(after, resource).0 = slot;
+            }
+        }
+        self.rebalance(world, now, transfer.resources);
     }
 
-    /// Takes out a transfer that has ended by now, if any.
-    pub(crate) fn pop_finished(&mut self) -> Option<Transfer> {
-        let done = self
-            .transfers
+    /// Takes out a transfer that has ended by `now`, if any.
+    pub(crate) fn pop_finished(&mut self, world: &World, now: SimTime) -> Option<Transfer> {
+        let (end, slot) = self.ends.first();
+        if end > now {
+            return None;
+        }
+        let transfer = self.slots[slot];
+        self.ends.set(slot, SimTime::NEVER);
+        self.free.push(u32::try_from(slot).unwrap_or(NONE));
+        for (share, &resource) in transfer.resources.iter().enumerate() {
+            if resource == NONE {
+                continue;
+            }
+            let (before, after) = transfer.neighbors[share];
+            if before == NONE {
+                self.heads[resource as usize] = after;
+            } else {
+                self.neighbor(before, resource).1 = after;
+            }
+            if after != NONE {
+                self.neighbor(after, resource).0 = before;
+            }
+        }
+        self.rebalance(world, now, transfer.resources);
+        Some(transfer)
+    }
+
+    /// The neighbors of the transfer in `slot` in the list of `resource`.
+    fn neighbor(&mut self, slot: u32, resource: u32) -> &mut (u32, u32) {
+        let transfer = &mut self.slots[slot as usize];
+        let share = transfer.resources.iter().position(|&r| r == resource);
+        &mut transfer.neighbors[share.unwrap_or(0)]
+    }
+
+    /// Sets max-min fair rates of all transfers that are connected to `touched`, and when they end.
+    fn rebalance(&mut self, world: &World, now: SimTime, touched: [u32; SHARES]) {
+        let mut work = std::mem::take(&mut self.work);
+        self.component(world, touched, &mut work);
+        fill(&self.slots, &mut work);
+        for share in &work.resources {
+            work.place[share.resource as usize] = NONE;
+        }
+        for &(slot, rate_bps) in &work.transfers {
+            let transfer = &mut self.slots[slot as usize];
+            if transfer.rate_bps.to_bits() == rate_bps.to_bits() {
+                continue;
+            }
+            transfer.remaining_bits = transfer.bits_left(now);
+            transfer.updated = now;
+            transfer.rate_bps = rate_bps;
+            let left = SimTime::from_seconds_ceil(transfer.remaining_bits / rate_bps);
+            self.ends.set(slot as usize, now.after(left).min(LAST));
+        }
+        self.work = work;
+    }
+
+    /// Collects the transfers and resources that are connected to `touched`.
+    fn component(&self, world: &World, touched: [u32; SHARES], work: &mut Work) {
+        work.transfers.clear();
+        work.resources.clear();
+        work.place.resize(self.heads.len(), NONE);
+        let reach = |resource: u32, work: &mut Work| {
+            if resource != NONE && work.place[resource as usize] == NONE {
+                work.place[resource as usize] = u32::try_from(work.resources.len()).unwrap_or(NONE);
+                work.resources.push(Share {
+                    resource,
+                    left_bps: capacity_bps(world, resource as usize),
+                    open: 0,
+                });
+            }
+        };
+        for resource in touched {
+            reach(resource, work);
+        }
+        let mut next = 0;
+        while let Some(&Share { resource, .. }) = work.resources.get(next) {
+            let mut slot = self.heads[resource as usize];
+            while slot != NONE {
+                let transfer = &self.slots[slot as usize];
+                work.resources[next].open += 1;
+                // Each transfer is taken in at the first of its resources that is reached.
+                let first = transfer
+                    .resources
+                    .iter()
+                    .filter(|&&r| r != NONE)
+                    .map(|&r| work.place[r as usize])
+                    .min();
+                if first == u32::try_from(next).ok() {
+                    work.transfers.push((slot, -1.0));
+                    for other in transfer.resources {
+                        reach(other, work);
+                    }
+                }
+                let share = transfer.resources.iter().position(|&r| r == resource);
+                slot = transfer.neighbors[share.unwrap_or(0)].1;
+            }
+            next += 1;
+        }
+    }
+}
+
+/// The latest end of a transfer: before [`SimTime::NEVER`], which means that there is none.
+const LAST: SimTime = SimTime(u64::MAX - 1);
+
+/// Progressive filling: rates grow together until a resource is full, whose transfers then keep
+/// theirs.
+fn fill(slots: &[Transfer], work: &mut Work) {
+    let mut open = work.transfers.len();
+    while open > 0 {
+        let bottleneck = work
+            .resources
             .iter()
-            .position(|t| t.remaining_bits <= t.rate_bps * 5e-10)?;
-        Some(self.transfers.remove(done))
-    }
-
-    /// Sets max-min fair rates, and when the next transfer ends.
-    pub(crate) fn share(&mut self, world: &World) {
-        self.next = None;
-        if self.transfers.is_empty() {
+            .filter(|share| share.open > 0)
+            .map(|share| (share.left_bps / f64::from(share.open), share.resource))
+            .min_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+        let Some((fair_bps, resource)) = bottleneck else {
             return;
-        }
-        self.prepare(world);
-        let mut open = self.transfers.len();
-        for transfer in &mut self.transfers {
-            transfer.rate_bps = -1.0;
-        }
-        while open > 0 {
-            let bottleneck = self
-                .transfers
-                .iter()
-                .filter(|t| t.rate_bps < 0.0)
-                .flat_map(|t| t.resources)
-                .filter(|&r| r != NO_RESOURCE)
-                .map(|r| {
-                    (
-                        self.left_bps[r as usize] / f64::from(self.users[r as usize]),
-                        r,
-                    )
-                })
-                .min_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
-            let Some((fair, resource)) = bottleneck else {
-                break;
-            };
-            for transfer in &mut self.transfers {
-                if transfer.rate_bps >= 0.0 || !transfer.resources.contains(&resource) {
-                    continue;
-                }
-                transfer.rate_bps = fair.max(0.0);
-                open -= 1;
-                for r in transfer.resources.into_iter().filter(|&r| r != NO_RESOURCE) {
-                    self.left_bps[r as usize] -= fair;
-                    self.users[r as usize] -= 1;
-                }
+        };
+        let fair_bps = fair_bps.max(0.0);
+        for (slot, rate_bps) in &mut work.transfers {
+            let transfer = &slots[*slot as usize];
+            if *rate_bps >= 0.0 || !transfer.resources.contains(&resource) {
+                continue;
+            }
+            *rate_bps = fair_bps;
+            open -= 1;
+            for &r in transfer.resources.iter().filter(|&&r| r != NONE) {
+                let share = &mut work.resources[work.place[r as usize] as usize];
+                share.left_bps -= fair_bps;
+                share.open -= 1;
             }
         }
-        let soonest = self
-            .transfers
-            .iter()
-            .map(|t| t.remaining_bits / t.rate_bps)
-            .fold(f64::INFINITY, f64::min);
-        self.next = Some(self.updated.after(SimTime::from_seconds_ceil(soonest)));
     }
+}
 
-    /// Capacities and users of the resources in use.
-    fn prepare(&mut self, world: &World) {
-        let hosts = world.hosts.len();
-        let count = 2 * hosts + world.links.len();
-        self.left_bps.resize(count, 0.0);
-        self.users.resize(count, 0);
-        for transfer in &self.transfers {
-            for r in transfer.resources.into_iter().filter(|&r| r != NO_RESOURCE) {
-                self.users[r as usize] = 0;
-            }
-        }
-        for transfer in &self.transfers {
-            for r in transfer.resources.into_iter().filter(|&r| r != NO_RESOURCE) {
-                let r = r as usize;
-                self.users[r] += 1;
-                let mbps = if r < 2 * hosts {
-                    world.size_of(r % hosts).network.0
-                } else {
-                    world.links[r - 2 * hosts].bandwidth.0
-                };
-                self.left_bps[r] = mbps * 1e6;
-            }
+/// The resources that a transfer occupies: egress, link and ingress.
+fn resources(world: &World, from: Endpoint, to: Endpoint) -> [u32; SHARES] {
+    let hosts = world.hosts.len();
+    let position = |p: usize| u32::try_from(p).unwrap_or(NONE);
+    let mut resources = [NONE; SHARES];
+    if let Endpoint::Host(host) = from {
+        resources[0] = position(host.index());
+    }
+    if let Endpoint::Host(host) = to {
+        resources[2] = position(hosts + host.index());
+    }
+    if let (Endpoint::Host(a), Endpoint::Host(b)) = (from, to) {
+        let (a, b) = (world.hosts[a.index()].site, world.hosts[b.index()].site);
+        if a != b {
+            resources[1] = position(2 * hosts + a.index() * world.sites.len() + b.index());
         }
     }
+    resources
+}
+
+/// Capacity of the resource at `position`.
+fn capacity_bps(world: &World, position: usize) -> f64 {
+    let hosts = world.hosts.len();
+    let mbps = if position < 2 * hosts {
+        world.size_of(position % hosts).network.0
+    } else {
+        world.links[position - 2 * hosts].bandwidth.0
+    };
+    mbps * 1e6
 }
 
 /// One-way latency from `from` to `to`.

@@ -62,7 +62,7 @@ pub struct ResidentFragment<'a> {
 }
 
 impl<'a> Observation<'a> {
-    /// The observation of `state` at an epoch. The state must be settled ([`State::settle`]).
+    /// The observation of `state` at an epoch.
     #[must_use]
     pub fn new(world: &'a World, state: &'a State, epoch: Epoch) -> Self {
         Self {
@@ -116,7 +116,7 @@ impl<'a> Observation<'a> {
     /// Utilization of host `host`, between 0 and 1.
     #[must_use]
     pub fn utilization(&self, host: HostId) -> f64 {
-        self.state.hosts[host.index()].utilization()
+        self.state.hosts[host.index()].utilization
     }
 
     /// Memory of host `host` that no running fragment holds, in MiB.

@@ -3,11 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::host::Lifecycle;
-use crate::ids::VariantId;
 use crate::objective::Objective;
-use crate::sink::Sink;
-use crate::state::{Request, RequestTotals, State};
-use crate::units::SimTime;
+use crate::state::{RequestTotals, State};
 use crate::world::World;
 
 /// The parts that the objective is made of, summed over a span of time.
@@ -26,14 +23,18 @@ pub struct Account {
 }
 
 impl Account {
-    /// The account of everything up to the present of `state`, which must be settled.
+    /// The account of everything up to the present of `state`.
     #[must_use]
     pub fn of(world: &World, state: &State) -> Self {
+        let (mut energy_j, mut cost_usd) = (0.0, 0.0);
+        for (h, host) in state.hosts.iter().enumerate() {
+            let meter = host.meter(state.now);
+            energy_j += meter.energy_j;
+            cost_usd += meter.billed.seconds() * world.price_usd_per_second(h);
+        }
         let mut account = Self {
-            energy_j: state.hosts.iter().map(|h| h.energy_j).sum(),
-            cost_usd: (0..state.hosts.len())
-                .map(|h| state.hosts[h].billed.seconds() * world.price_usd_per_second(h))
-                .sum(),
+            energy_j,
+            cost_usd,
             response_s: state.totals.response_s,
             late: state.totals.late as f64,
             inaccuracy: state.totals.inaccuracy,
@@ -74,6 +75,8 @@ impl Account {
     }
 }
 
+pub use crate::response::ResponseTimes;
+
 /// The quality of service of one run.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Qos {
@@ -113,56 +116,20 @@ pub struct Qos {
     pub duration_s: f64,
 }
 
-/// Records the response time of each request.
-#[derive(Clone, Debug, Default)]
-pub struct ResponseTimes {
-    responses_s: Vec<f64>,
-}
-
-impl ResponseTimes {
-    /// Notes one response time, in s.
-    pub fn note(&mut self, response_s: f64) {
-        self.responses_s.push(response_s);
-    }
-
-    /// The quantile `q` by the nearest-rank method; zero if nothing was answered.
-    #[must_use]
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "the rank lies between zero and the number of values"
-    )]
-    pub fn quantile(&mut self, q: f64) -> f64 {
-        if self.responses_s.is_empty() {
-            return 0.0;
-        }
-        let n = self.responses_s.len();
-        let rank = ((q * n as f64).ceil() as usize).clamp(1, n) - 1;
-        *self
-            .responses_s
-            .select_nth_unstable_by(rank, f64::total_cmp)
-            .1
-    }
-}
-
-#[expect(private_interfaces, reason = "only this crate implements sinks")]
-impl Sink for ResponseTimes {
-    fn completed(&mut self, now: SimTime, request: &Request, _: VariantId, _: bool) {
-        self.note(now.since(request.arrived).seconds());
-    }
-}
-
 impl Qos {
     /// The quality of service of everything up to the present of `state`.
-    pub fn of(world: &World, state: &mut State, responses: &mut ResponseTimes) -> Self {
-        state.settle();
+    pub fn of(world: &World, state: &State, responses: &mut ResponseTimes) -> Self {
         let account = Account::of(world, state);
         let duration_s = state.now.seconds();
         let totals: &RequestTotals = &state.totals;
         let completed = totals.completed.max(1) as f64;
-        let served: f64 = state.hosts.iter().map(|h| h.served.seconds()).sum();
-        let busy: f64 = state.hosts.iter().map(|h| h.busy_s).sum();
-        let billed: f64 = state.hosts.iter().map(|h| h.billed.seconds()).sum();
+        let (mut served, mut busy, mut billed) = (0.0, 0.0, 0.0);
+        for host in &state.hosts {
+            let meter = host.meter(state.now);
+            served += meter.served.seconds();
+            busy += meter.busy_s;
+            billed += meter.billed.seconds();
+        }
         Self {
             objective: if duration_s > 0.0 {
                 -account.penalty(&world.objective) / duration_s
@@ -260,7 +227,7 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// The fleet of `state`, which must be settled.
+    /// The fleet of `state`.
     #[must_use]
     pub fn of(world: &World, state: &State) -> Self {
         let mut shot = Self {
@@ -276,7 +243,7 @@ impl Snapshot {
             shot.hosts_booting += u32::from(matches!(host.lifecycle, Lifecycle::Booting { .. }));
             shot.queued += u32::try_from(host.queue.len()).unwrap_or(u32::MAX);
             shot.power_w += host.power_w;
-            shot.energy_wh += host.energy_j / 3600.0;
+            shot.energy_wh += host.meter(state.now).energy_j / 3600.0;
             if host.lifecycle.billed() {
                 shot.price_usd_per_hour += world.price_usd_per_second(h) * 3600.0;
             }

@@ -1,15 +1,46 @@
-//! The next completion of each host, first in time first: an indexed binary heap.
+//! The next event of each host, or of each transfer, first in time first: an indexed heap.
+//!
+//! Four children a node, keys beside the hosts: a sift reads few cache lines.
+
+use std::cmp::Ordering;
 
 use serde::{Deserialize, Serialize};
 
 use crate::units::SimTime;
 
+/// Children of a node.
+const ARITY: usize = 4;
+
+/// A time and, in the low bits, its host: among equal times the lowest host comes first, and one
+/// comparison without a branch orders two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+struct Key(u128);
+
+impl Key {
+    fn new(time: SimTime, host: u32) -> Self {
+        Self((u128::from(time.0) << 32) | u128::from(host))
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "the shift leaves 64 bits")]
+    fn time(self) -> SimTime {
+        SimTime((self.0 >> 32) as u64)
+    }
+
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "the low 32 bits are wanted"
+    )]
+    fn host(self) -> usize {
+        self.0 as u32 as usize
+    }
+}
+
 /// One time for each host; the earliest is found in constant time and changed in logarithmic time.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct EventQueue {
-    times: Vec<SimTime>,
-    /// Hosts in heap order.
-    heap: Vec<u32>,
+    /// Keys in heap order.
+    heap: Vec<Key>,
     /// Position of each host in `heap`.
     place: Vec<u32>,
 }
@@ -17,13 +48,11 @@ pub(crate) struct EventQueue {
 impl Clone for EventQueue {
     fn clone(&self) -> Self {
         Self {
-            times: self.times.clone(),
             heap: self.heap.clone(),
             place: self.place.clone(),
         }
     }
     fn clone_from(&mut self, source: &Self) {
-        self.times.clone_from(&source.times);
         self.heap.clone_from(&source.heap);
         self.place.clone_from(&source.place);
     }
@@ -31,66 +60,108 @@ impl Clone for EventQueue {
 
 impl EventQueue {
     pub(crate) fn new(hosts: usize) -> Self {
-        let order: Vec<u32> = (0..hosts)
-            .map(|h| u32::try_from(h).unwrap_or(u32::MAX))
-            .collect();
+        let order = (0..hosts).map(|h| u32::try_from(h).unwrap_or(u32::MAX));
         Self {
-            times: vec![SimTime::NEVER; hosts],
-            heap: order.clone(),
-            place: order,
+            heap: order.clone().map(|h| Key::new(SimTime::NEVER, h)).collect(),
+            place: order.collect(),
         }
     }
 
     /// The earliest time and its host; the lowest host of equals.
     pub(crate) fn first(&self) -> (SimTime, usize) {
         match self.heap.first() {
-            Some(&h) => (self.times[h as usize], h as usize),
+            Some(key) => (key.time(), key.host()),
             None => (SimTime::NEVER, 0),
         }
     }
 
+    /// The time of `host`.
+    pub(crate) fn time(&self, host: usize) -> SimTime {
+        self.heap[self.place[host] as usize].time()
+    }
+
+    /// Adds one more host, without a time; gives its number.
+    pub(crate) fn push(&mut self) -> u32 {
+        let host = u32::try_from(self.place.len()).unwrap_or(u32::MAX);
+        // Nothing comes after "never" and the highest number, so the last place is the right one.
+        self.heap.push(Key::new(SimTime::NEVER, host));
+        self.place.push(host);
+        host
+    }
+
     /// Sets the time of `host`.
     pub(crate) fn set(&mut self, host: usize, time: SimTime) {
-        if self.times[host] == time {
-            return;
+        let at = self.place[host] as usize;
+        let key = Key::new(time, u32::try_from(host).unwrap_or(u32::MAX));
+        match key.cmp(&self.heap[at]) {
+            Ordering::Less => self.rise(at, key),
+            Ordering::Greater => self.sink(at, key),
+            Ordering::Equal => {}
         }
-        self.times[host] = time;
-        let mut at = self.place[host] as usize;
+    }
+
+    /// Puts `key` at `at` or above it.
+    fn rise(&mut self, mut at: usize, key: Key) {
         while at > 0 {
-            let parent = (at - 1) / 2;
-            if !self.before(at, parent) {
+            let parent = (at - 1) / ARITY;
+            if self.heap[parent] <= key {
                 break;
             }
-            self.swap(at, parent);
+            self.put(at, self.heap[parent]);
             at = parent;
         }
+        self.put(at, key);
+    }
+
+    /// Puts `key` at `at` or below it.
+    fn sink(&mut self, mut at: usize, key: Key) {
         loop {
-            let left = 2 * at + 1;
-            if left >= self.heap.len() {
+            let first = ARITY * at + 1;
+            let until = (first + ARITY).min(self.heap.len());
+            let mut least = (key, at);
+            for (offset, &child) in self.heap[first.min(until)..until].iter().enumerate() {
+                if child < least.0 {
+                    least = (child, first + offset);
+                }
+            }
+            if least.1 == at {
                 break;
             }
-            let right = left + 1;
-            let child = if right < self.heap.len() && self.before(right, left) {
-                right
-            } else {
-                left
-            };
-            if !self.before(child, at) {
-                break;
-            }
-            self.swap(at, child);
-            at = child;
+            self.put(at, least.0);
+            at = least.1;
+        }
+        self.put(at, key);
+    }
+
+    fn put(&mut self, at: usize, key: Key) {
+        self.heap[at] = key;
+        self.place[key.host()] = u32::try_from(at).unwrap_or(u32::MAX);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stream;
+
+    #[test]
+    fn the_first_is_always_the_earliest() {
+        let hosts = 13;
+        let mut queue = EventQueue::new(hosts);
+        let mut times = vec![SimTime::NEVER; hosts];
+        for step in 0..2000_u64 {
+            let host = usize::try_from(stream::mix(1, step) % hosts as u64).expect("small");
+            // Few distinct times, so that equal ones occur.
+            let time = SimTime(stream::mix(2, step) % 50);
+            queue.set(host, time);
+            times[host] = time;
+            let wanted = (0..hosts).map(|h| (times[h], h)).min();
+            assert_eq!(Some(queue.first()), wanted);
         }
     }
 
-    fn before(&self, a: usize, b: usize) -> bool {
-        let (a, b) = (self.heap[a], self.heap[b]);
-        (self.times[a as usize], a) < (self.times[b as usize], b)
-    }
-
-    fn swap(&mut self, a: usize, b: usize) {
-        self.heap.swap(a, b);
-        self.place[self.heap[a] as usize] = u32::try_from(a).unwrap_or(u32::MAX);
-        self.place[self.heap[b] as usize] = u32::try_from(b).unwrap_or(u32::MAX);
+    #[test]
+    fn no_hosts_have_no_event() {
+        assert_eq!(EventQueue::new(0).first(), (SimTime::NEVER, 0));
     }
 }

@@ -11,9 +11,9 @@ use crate::policy::{Policy, PolicyError};
 use crate::qos::{Qos, ResponseTimes, Snapshot};
 use crate::sink::Sink;
 use crate::state::{Epoch, Future, Request, State};
-use crate::stream;
+use crate::stream::{self, Stream};
 use crate::units::SimTime;
-use crate::workload::{Arrival, Split};
+use crate::workload::{Arrival, ArrivalWindows, Split};
 use crate::world::World;
 
 /// How to run an episode.
@@ -81,12 +81,16 @@ pub enum RunError {
 /// The arrivals of the episode that `options` describes.
 #[must_use]
 pub fn arrivals(world: &World, options: &Options) -> Vec<Arrival> {
+    let mut stream = arrival_stream(options);
+    world.arrivals(options.split, duration(world, options), &mut stream)
+}
+
+fn arrival_stream(options: &Options) -> Stream {
     let name = match options.split {
         Split::Training => "arrivals/training",
         Split::HeldOut => "arrivals/held-out",
     };
-    let mut stream = stream::named(options.seed, name);
-    world.arrivals(options.split, duration(world, options), &mut stream)
+    stream::named(options.seed, name)
 }
 
 fn duration(world: &World, options: &Options) -> SimTime {
@@ -182,7 +186,7 @@ impl Sink for Recorder<'_> {
         variant: crate::ids::VariantId,
         late: bool,
     ) {
-        self.responses.note(now.since(request.arrived).seconds());
+        self.responses.note(now.since(request.arrived));
         if let Some(events) = &mut self.events {
             events.completed(now, request, variant, late);
         }
@@ -197,9 +201,8 @@ impl Sink for Recorder<'_> {
             events.lifecycle(now, host, lifecycle);
         }
     }
-    fn boundary(&mut self, state: &mut State, world: &World) {
+    fn boundary(&mut self, state: &State, world: &World) {
         if let Some(timeline) = &mut self.timeline {
-            state.settle();
             timeline.push(Snapshot::of(world, state));
         }
     }
@@ -216,54 +219,95 @@ pub fn run_with(
     options: &Options,
     hooks: &mut Hooks<'_>,
 ) -> Result<Run, RunError> {
-    let arrivals = arrivals(world, options);
-    let mut future = Future::new(&arrivals);
-    let mut state = State::new(world);
     let end = duration(world, options);
+    let mut windows = ArrivalWindows::new(world, options.split, end, arrival_stream(options));
+    let mut run = Steering {
+        world,
+        policy,
+        hooks,
+        state: State::new(world),
+        decision: Decision::none(),
+        decision_times: Vec::new(),
+        intervals: 0,
+    };
     let mut recorder = Recorder {
         responses: ResponseTimes::default(),
         timeline: options.timeline.then(Vec::new),
-        events: hooks.events.take(),
+        events: run.hooks.events.take(),
     };
-    let mut decision = Decision::none();
-    let mut decision_times = Vec::new();
-    let mut intervals = 0;
-    loop {
-        let epoch = state.advance(world, &mut future, end, &mut recorder);
-        if epoch == Epoch::End {
-            break;
-        }
-        if epoch == Epoch::Boundary {
-            intervals += 1;
-            if let Some(progress) = &mut hooks.progress {
-                progress(intervals);
-            }
-        }
-        state.settle();
-        let observation = Observation::new(world, &state, epoch);
-        decision.clear();
-        let started = hooks.clock.map(|clock| clock());
-        policy
-            .decide(&observation, &mut decision)
-            .map_err(|source| RunError::Policy {
-                at: state.now(),
-                source,
-            })?;
-        if let (Some(clock), Some(started)) = (hooks.clock, started) {
-            decision_times.push(clock().saturating_sub(started));
-        }
-        checker::check(&observation, &decision).map_err(|source| RunError::Infeasible {
-            at: state.now(),
-            policy: policy.name().into(),
-            source,
-        })?;
-        state.apply(world, &decision, &mut recorder);
+    while let Some((until, arrivals)) = windows.next_window() {
+        run.steer(arrivals, until, &mut recorder)?;
     }
-    let qos = Qos::of(world, &mut state, &mut recorder.responses);
+    let Steering {
+        state,
+        decision_times,
+        ..
+    } = run;
+    let qos = Qos::of(world, &state, &mut recorder.responses);
     Ok(Run {
         qos,
         state,
         timeline: recorder.timeline.unwrap_or_default(),
         decision_times,
     })
+}
+
+/// A run under way.
+struct Steering<'a, 'h> {
+    world: &'a World,
+    policy: &'a mut dyn Policy,
+    hooks: &'a mut Hooks<'h>,
+    state: State,
+    decision: Decision,
+    decision_times: Vec<Duration>,
+    intervals: u32,
+}
+
+impl Steering<'_, '_> {
+    /// Goes on with `arrivals` until `until`.
+    fn steer(
+        &mut self,
+        arrivals: &[Arrival],
+        until: SimTime,
+        recorder: &mut Recorder<'_>,
+    ) -> Result<(), RunError> {
+        let world = self.world;
+        let mut future = Future::new(arrivals);
+        loop {
+            let epoch = self.state.advance(world, &mut future, until, recorder);
+            match epoch {
+                Epoch::End => return Ok(()),
+                Epoch::Arrival => {}
+                Epoch::Boundary => {
+                    self.intervals += 1;
+                    if let Some(progress) = &mut self.hooks.progress {
+                        progress(self.intervals);
+                    }
+                }
+            }
+            self.decide(epoch)?;
+            self.state.apply(world, &self.decision, recorder);
+        }
+    }
+
+    /// Asks the policy and has the checker look at its answer.
+    fn decide(&mut self, epoch: Epoch) -> Result<(), RunError> {
+        let observation = Observation::new(self.world, &self.state, epoch);
+        self.decision.clear();
+        let started = self.hooks.clock.map(|clock| clock());
+        self.policy
+            .decide(&observation, &mut self.decision)
+            .map_err(|source| RunError::Policy {
+                at: self.state.now(),
+                source,
+            })?;
+        if let (Some(clock), Some(started)) = (self.hooks.clock, started) {
+            self.decision_times.push(clock().saturating_sub(started));
+        }
+        checker::check(&observation, &self.decision).map_err(|source| RunError::Infeasible {
+            at: self.state.now(),
+            policy: self.policy.name().into(),
+            source,
+        })
+    }
 }

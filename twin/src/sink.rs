@@ -21,7 +21,7 @@ pub trait Sink {
     /// A host changed its state.
     fn lifecycle(&mut self, _now: SimTime, _host: HostId, _lifecycle: Lifecycle) {}
     /// An interval begins; called before the decision.
-    fn boundary(&mut self, _state: &mut State, _world: &World) {}
+    fn boundary(&mut self, _state: &State, _world: &World) {}
 }
 
 /// No one wants to know.

@@ -163,7 +163,6 @@ mod tests {
             if epoch == Epoch::End {
                 return state;
             }
-            state.settle();
             assert_eq!(state.epoch(world), epoch);
             if through_bytes {
                 state = decode(&encode(&state)).expect("a snapshot");
@@ -184,10 +183,10 @@ mod tests {
             let mut stream = crate::stream::named(3, "test");
             let arrivals = world.arrivals(Split::Training, span, &mut stream);
             let start = || State::new(&world);
-            let mut straight = steer(&world, start(), &arrivals, span, false);
-            let mut detour = steer(&world, start(), &arrivals, span, true);
-            let qos = |state: &mut State| Qos::of(&world, state, &mut ResponseTimes::default());
-            assert_eq!(qos(&mut straight), qos(&mut detour), "{name}");
+            let straight = steer(&world, start(), &arrivals, span, false);
+            let detour = steer(&world, start(), &arrivals, span, true);
+            let qos = |state: &State| Qos::of(&world, state, &mut ResponseTimes::default());
+            assert_eq!(qos(&straight), qos(&detour), "{name}");
             assert!(
                 !straight.active.is_empty(),
                 "{name}: the test has requests under way"

@@ -246,7 +246,7 @@ impl State {
             active: Vec::new(),
             fragments: Vec::new(),
             free_fragments: vec![Vec::new(); crate::world::MAX_FRAGMENTS + 1],
-            network: Network::default(),
+            network: Network::new(world),
             timers: BinaryHeap::new(),
             sequence: 0,
             rates: vec![Rates::default(); world.applications.len()],
@@ -306,13 +306,6 @@ impl State {
                 sink.boundary(self, world);
                 return Epoch::Boundary;
             }
-        }
-    }
-
-    /// Brings every host's energy, cost and utilization up to the present.
-    pub fn settle(&mut self) {
-        for host in &mut self.hosts {
-            host.advance(self.now);
         }
     }
 
@@ -465,9 +458,9 @@ impl State {
         bytes: f64,
     ) {
         if from != to && bytes > 0.0 {
-            self.network.advance(self.now);
-            self.network.start(world, (from, to), delivery, bytes * 8.0);
-            self.network.share(world);
+            let bits = bytes * 8.0;
+            self.network
+                .start(world, self.now, (from, to), delivery, bits);
             return;
         }
         self.arrive_after(world, (from, to), delivery);
@@ -539,11 +532,9 @@ impl State {
     }
 
     fn finish_transfers(&mut self, world: &World) {
-        self.network.advance(self.now);
-        while let Some(done) = self.network.pop_finished() {
+        while let Some(done) = self.network.pop_finished(world, self.now) {
             self.arrive_after(world, (done.from, done.to), done.delivery);
         }
-        self.network.share(world);
     }
 
     fn fire_timer<S: Sink>(&mut self, world: &World, sink: &mut S) {
@@ -747,7 +738,6 @@ impl State {
     /// Draws everything anew that a policy cannot know: the tokens that requests under way will
     /// generate and the work that their fragments have left, given the service they have had.
     pub fn resample(&mut self, world: &World, key: u64) {
-        self.settle();
         for i in 0..self.active.len() {
             let slot = self.active[i] as usize;
             let mut request = self.requests[slot];
@@ -787,6 +777,7 @@ impl State {
     /// Orders the running fragments of host `h` anew after their work has changed.
     pub(crate) fn rebuild_finishes(&mut self, world: &World, h: usize) {
         let host = &mut self.hosts[h];
+        host.advance(self.now);
         for class in &mut host.classes {
             let mut finishes = std::mem::take(&mut class.running).into_vec();
             class.finish_sum_mi = 0.0;

@@ -34,7 +34,8 @@ impl SimTime {
         reason = "float to integer casts saturate, which is the documented behavior"
     )]
     pub fn from_seconds(seconds: f64) -> Self {
-        Self((seconds * NANOS_PER_SECOND).round() as u64)
+        // Not `round`, which is a call on processors without an instruction for it.
+        Self((seconds * NANOS_PER_SECOND + 0.5) as u64)
     }
 
     /// The first whole nanosecond that is not before `seconds`.
@@ -45,7 +46,9 @@ impl SimTime {
         reason = "float to integer casts saturate, which is the documented behavior"
     )]
     pub fn from_seconds_ceil(seconds: f64) -> Self {
-        Self((seconds * NANOS_PER_SECOND).ceil() as u64)
+        let nanos = seconds * NANOS_PER_SECOND;
+        let whole = nanos as u64;
+        Self(whole.saturating_add(u64::from((whole as f64) < nanos)))
     }
 
     /// This time in seconds.

@@ -273,7 +273,6 @@ fn roll_out(
             scratch,
         );
     }
-    state.settle();
     let billed = Account::of(world, &state);
     let idle_j = above_idle_j(world, &state);
     let until = until.after(horizon.drain);
@@ -285,7 +284,6 @@ fn roll_out(
         }
         answer(world, &mut state, epoch, false, &mut later, scratch);
     }
-    state.settle();
     let served = Account::of(world, &state);
     // Work that is left at the horizon is paid for too, or putting it off would seem to save it.
     let energy_j = billed.energy_j + above_idle_j(world, &state) - idle_j;
@@ -304,7 +302,10 @@ fn above_idle_j(world: &World, state: &State) -> f64 {
         .hosts
         .iter()
         .enumerate()
-        .map(|(h, host)| host.energy_j - world.size_of(h).power.at(0.0).0 * host.billed.seconds())
+        .map(|(h, host)| {
+            let meter = host.meter(state.now);
+            meter.energy_j - world.size_of(h).power.at(0.0).0 * meter.billed.seconds()
+        })
         .sum()
 }
 

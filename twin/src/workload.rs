@@ -124,11 +124,12 @@ impl Rates {
     #[must_use]
     pub fn at(&self, now: SimTime) -> [f64; RATE_WINDOWS] {
         let elapsed = now.since(self.last).seconds();
-        let mut values = self.values;
-        for (value, window) in values.iter_mut().zip(RATE_WINDOWS_S) {
-            *value *= (-elapsed / window).exp();
-        }
-        values
+        // The windows are 60/30, 60/6 and 60/1: one exponential gives all three.
+        let slow = (-elapsed / RATE_WINDOWS_S[2]).exp();
+        let slow_6 = (slow * slow) * (slow * slow) * (slow * slow);
+        let slow_30 = (slow_6 * slow_6) * (slow_6 * slow_6) * slow_6;
+        let [fast, middle, long] = self.values;
+        [fast * slow_30, middle * slow_6, long * slow]
     }
 
     /// Counts an arrival at `now`.
@@ -258,6 +259,75 @@ impl Trace {
     }
 }
 
+/// The arrivals of an episode, window by window: the memory that they take does not grow with the
+/// length of the episode, unless they come from a trace.
+#[derive(Debug)]
+pub struct ArrivalWindows<'w> {
+    world: &'w World,
+    stream: Stream,
+    /// Length of the episode.
+    duration: SimTime,
+    /// Length of a window.
+    window: SimTime,
+    /// Where the next window starts.
+    at: SimTime,
+    /// The next batch or Poisson arrival.
+    next: SimTime,
+    /// All arrivals from a trace.
+    recorded: Vec<Arrival>,
+    /// The arrivals of the last window.
+    buffer: Vec<Arrival>,
+}
+
+impl<'w> ArrivalWindows<'w> {
+    /// Arrivals that are in a window on average.
+    const PER_WINDOW: f64 = 4096.0;
+
+    /// The windows of the same arrivals that [`World::arrivals`] gives.
+    #[must_use]
+    pub fn new(world: &'w World, split: Split, duration: SimTime, mut stream: Stream) -> Self {
+        let recorded = match &world.workload {
+            Workload::Trace(_) => world.arrivals(split, duration, &mut stream),
+            Workload::Batch { .. } | Workload::Poisson { .. } => Vec::new(),
+        };
+        let next = world.first_synthetic(SimTime::ZERO, &mut stream);
+        let window_s = Self::PER_WINDOW / world.mean_rate_per_s().max(1e-9);
+        Self {
+            world,
+            stream,
+            duration,
+            window: SimTime(SimTime::from_seconds(window_s).0.max(1)),
+            at: SimTime::ZERO,
+            next,
+            recorded,
+            buffer: Vec::new(),
+        }
+    }
+
+    /// The end of the next window, exclusive, and the arrivals in it, sorted by time; `None` after
+    /// the last one.
+    pub fn next_window(&mut self) -> Option<(SimTime, &[Arrival])> {
+        if self.at >= self.duration {
+            return None;
+        }
+        let from = self.at;
+        let until = from.after(self.window).min(self.duration);
+        self.at = until;
+        if matches!(self.world.workload, Workload::Trace(_)) {
+            let first = self.recorded.partition_point(|a| a.time < from);
+            let last = self.recorded.partition_point(|a| a.time < until);
+            return Some((until, &self.recorded[first..last]));
+        }
+        self.buffer.clear();
+        while self.next < until {
+            self.next = self
+                .world
+                .push_synthetics(self.next, &mut self.stream, &mut self.buffer);
+        }
+        Some((until, &self.buffer))
+    }
+}
+
 /// Rates at each whole second of `stretches`.
 fn analogs(list: &[TraceArrival], stretches: &[(SimTime, SimTime)]) -> Vec<Analog> {
     let mut result = Vec::new();
@@ -293,20 +363,15 @@ impl World {
         match &self.workload {
             Workload::Trace(trace) => {
                 for a in 0..trace.applications.len() {
-                    trace.blocks(
-                        (a, split),
-                        None,
-                        (SimTime::ZERO, duration),
-                        stream,
-                        &mut out,
-                    );
+                    let span = (SimTime::ZERO, duration);
+                    trace.blocks((a, split), None, span, stream, &mut out);
                 }
+                out.sort_by_key(|a| a.time);
             }
             Workload::Batch { .. } | Workload::Poisson { .. } => {
                 self.synthetic(SimTime::ZERO, duration, stream, &mut out);
             }
         }
-        out.sort_by_key(|a| a.time);
         out
     }
 
@@ -391,23 +456,38 @@ impl World {
         stream: &mut Stream,
         out: &mut Vec<Arrival>,
     ) {
+        let mut at = self.first_synthetic(from, stream);
+        while at < until {
+            at = self.push_synthetics(at, stream, out);
+        }
+    }
+
+    /// When the first batch or Poisson arrival from `from` on comes.
+    fn first_synthetic(&self, from: SimTime, stream: &mut Stream) -> SimTime {
         match self.workload {
-            Workload::Trace(_) => {}
+            Workload::Trace(_) => SimTime::NEVER,
+            Workload::Poisson { rate_per_s } => from.after(exponential(stream, 1.0 / rate_per_s)),
+            Workload::Batch { .. } => SimTime(
+                from.0
+                    .div_ceil(self.interval.0)
+                    .saturating_mul(self.interval.0),
+            ),
+        }
+    }
+
+    /// Adds the batch or the arrival at `at`; gives the time of the next.
+    fn push_synthetics(&self, at: SimTime, stream: &mut Stream, out: &mut Vec<Arrival>) -> SimTime {
+        match self.workload {
+            Workload::Trace(_) => SimTime::NEVER,
             Workload::Poisson { rate_per_s } => {
-                let mut at = from.after(exponential(stream, 1.0 / rate_per_s));
-                while at < until {
-                    self.push_synthetic(at, stream, out);
-                    at = at.after(exponential(stream, 1.0 / rate_per_s));
-                }
+                self.push_synthetic(at, stream, out);
+                at.after(exponential(stream, 1.0 / rate_per_s))
             }
             Workload::Batch { mean, sd, minimum } => {
-                let mut at = SimTime(from.0.div_ceil(self.interval.0) * self.interval.0);
-                while at < until {
-                    for _ in 0..batch_size(mean, sd, minimum, stream) {
-                        self.push_synthetic(at, stream, out);
-                    }
-                    at = at.after(self.interval);
+                for _ in 0..batch_size(mean, sd, minimum, stream) {
+                    self.push_synthetic(at, stream, out);
                 }
+                at.after(self.interval)
             }
         }
     }

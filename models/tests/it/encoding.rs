@@ -87,7 +87,6 @@ fn a_fleet_that_is_all_off_and_idle_can_be_encoded() {
                 .for_each(|group| group.initially_on = Some(0));
         });
         let mut state = State::new(&world);
-        state.settle();
         let observation = Observation::new(&world, &state, Epoch::Boundary);
         let mut loads = Loads::default();
         loads.observe(&observation);

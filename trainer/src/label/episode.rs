@@ -315,7 +315,6 @@ impl Job<'_> {
             if stop.load(Ordering::Relaxed) {
                 return Ok(None);
             }
-            state.settle();
             let now = state.now();
             let labels = epoch == Epoch::Boundary || sampling.random::<f64>() < self.label_share;
             let oracle = labels.then(|| oracle_at(self.oracle, seed, now));

@@ -367,7 +367,6 @@ impl<'a> Build<'a> {
     }
 
     fn transfers(&mut self) -> Result<(), ViewError> {
-        self.state.network.advance(self.view.now);
         for (i, view) in self.view.transfers.iter().enumerate() {
             let field = |name: &str| format!("transfers[{i}].{name}");
             let Some(slot) = self.slot(view.request) else {
@@ -420,13 +419,13 @@ impl<'a> Build<'a> {
                             "must be finite and not negative",
                         );
                     }
+                    let (world, now) = (self.world, self.view.now);
                     self.state
                         .network
-                        .start(self.world, (from, to), delivery, bits_left);
+                        .start(world, now, (from, to), delivery, bits_left);
                 }
             }
         }
-        self.state.network.share(self.world);
         Ok(())
     }
 

@@ -108,13 +108,12 @@ impl Observation<'_> {
         let mut views: Vec<TransferView> = self
             .state
             .network
-            .transfers
-            .iter()
+            .transfers()
             .map(|t| {
                 let (request, fragment) = target(t.delivery);
                 let progress = Progress::Sending {
                     from: t.from,
-                    bits_left: t.remaining_bits,
+                    bits_left: t.bits_left(self.state.now),
                 };
                 TransferView {
                     request,

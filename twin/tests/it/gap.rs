@@ -108,7 +108,6 @@ fn waiting(world: &World, requests: u64) -> State {
     let mut future = Future::new(&arrivals);
     let epoch = state.advance(world, &mut future, SimTime(1), &mut Silent);
     assert_eq!(epoch, Epoch::Boundary);
-    state.settle();
     state
 }
 
@@ -221,7 +220,6 @@ fn each_epoch(world: &World, epochs: usize, mut look: impl FnMut(&Observation<'_
     let mut decision = Decision::none();
     for _ in 0..epochs {
         let epoch = state.advance(world, &mut future, world.episode(), &mut Silent);
-        state.settle();
         let observation = Observation::new(world, &state, epoch);
         look(&observation);
         decision.clear();
