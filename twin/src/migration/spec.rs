@@ -255,9 +255,27 @@ mod tests {
             .unwrap_or_default()
     }
 
+    fn refused_writes(dirtied: DirtyPages) -> String {
+        refused(|s| s.dirtied = dirtied)
+    }
+
+    fn refused_rules(change: impl FnOnce(&mut StopRules)) -> String {
+        let mut rules = StopRules::default();
+        change(&mut rules);
+        refused(|s| s.strategy = Strategy::Hybrid(rules))
+    }
+
     #[test]
     fn what_makes_no_sense_is_refused_by_name() {
         assert_eq!(refused(|_| ()), "");
+        let linear = |rate_mib_per_s, limit| DirtyPages::Linear {
+            rate_mib_per_s,
+            limit,
+        };
+        let working_set = |mib| DirtyPages::WorkingSet {
+            size: Mebibytes(mib),
+            rate_mib_per_s: 1.0,
+        };
         let cases = [
             (
                 refused(|s| s.memory = Mebibytes(0.0)),
@@ -272,57 +290,28 @@ mod tests {
                 "migration.state: -1 MiB",
             ),
             (
-                refused(|s| {
-                    s.dirtied = DirtyPages::Linear {
-                        rate_mib_per_s: -2.0,
-                        limit: None,
-                    };
-                }),
+                refused(|s| s.touched = working_set(101.0)),
+                "migration.touched: 101 MiB",
+            ),
+            (refused_writes(working_set(0.0)), "migration.dirtied: 0 MiB"),
+            (
+                refused_writes(linear(-2.0, None)),
                 "migration.dirtied.rate_mib_per_s: -2",
             ),
             (
-                refused(|s| {
-                    s.touched = DirtyPages::WorkingSet {
-                        size: Mebibytes(101.0),
-                        rate_mib_per_s: 1.0,
-                    };
-                }),
-                "migration.touched: 101 MiB",
+                refused_writes(linear(1.0, Some(Mebibytes(-3.0)))),
+                "migration.dirtied: -3 MiB",
             ),
             (
-                refused(|s| {
-                    s.dirtied = DirtyPages::WorkingSet {
-                        size: Mebibytes(0.0),
-                        rate_mib_per_s: 1.0,
-                    };
-                }),
-                "migration.dirtied: 0 MiB",
-            ),
-            (
-                refused(|s| {
-                    s.strategy = Strategy::PreCopy(StopRules {
-                        max_rounds: 10_001,
-                        ..StopRules::default()
-                    });
-                }),
+                refused_rules(|r| r.max_rounds = 10_001),
                 "migration.strategy.max_rounds: 10001",
             ),
             (
-                refused(|s| {
-                    s.strategy = Strategy::Hybrid(StopRules {
-                        max_sent_ratio: Some(0.5),
-                        ..StopRules::default()
-                    });
-                }),
+                refused_rules(|r| r.max_sent_ratio = Some(0.5)),
                 "migration.strategy.max_sent_ratio: 0.5",
             ),
             (
-                refused(|s| {
-                    s.strategy = Strategy::PreCopy(StopRules {
-                        min_gain: Some(1.5),
-                        ..StopRules::default()
-                    });
-                }),
+                refused_rules(|r| r.min_gain = Some(1.5)),
                 "migration.strategy.min_gain: 1.5",
             ),
         ];
