@@ -21,6 +21,7 @@ pub mod events;
 pub mod gap;
 pub mod host;
 pub mod ids;
+pub mod migration;
 pub mod network;
 pub mod objective;
 pub mod observation;
