@@ -13,7 +13,9 @@
 pub mod arrivals;
 pub mod calibrate;
 pub mod checker;
+pub mod credits;
 pub mod decision;
+pub mod delay;
 pub mod demand;
 pub mod distribution;
 pub mod estimate;
