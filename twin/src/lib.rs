@@ -12,6 +12,7 @@
 
 pub mod arrivals;
 pub mod calibrate;
+pub mod carbon;
 pub mod checker;
 pub mod credits;
 pub mod decision;
@@ -34,6 +35,7 @@ pub mod sequence;
 pub mod simulate;
 pub mod sink;
 pub mod snapshot;
+pub mod speed;
 pub mod state;
 pub mod stream;
 pub mod summary;
