@@ -11,9 +11,15 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use datasets::azure_catalog::{Price, VmSize};
 use datasets::azure_llm::{self, LlmRequest, TraceRow};
+use datasets::azure_vm_cpu::{self, Sample, VmNumber};
+use datasets::azure_vm_noise::Benchmark;
+use datasets::grid_emissions::{self, GridFactor};
 use datasets::power_curves::{AzureInstance, PowerCoefficient, PowerCurve};
 use datasets::scinet_testbed::{HostSample, Task};
-use datasets::{CsvRow, ParquetRow, arrivals, read_csv, read_parquet, recording, write_parquet};
+use datasets::{
+    CsvRow, ParquetRow, arrivals, parse_csv, read_csv, read_parquet, recording, vm_speed,
+    write_parquet,
+};
 
 const DATA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/data");
 const WORLDS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../twin/worlds");
@@ -66,7 +72,29 @@ fn import(from: &Path) -> Result<()> {
     copy::<AzureInstance>(pair(
         "power/azure-instances.csv",
         "power/azure_instances.parquet",
-    ))
+    ))?;
+    copy::<Benchmark>(pair(
+        "azure-vm-noise/sysbench_cpu.csv",
+        "azure-vm-noise/sysbench_cpu.parquet",
+    ))?;
+    import_grid(from, to)?;
+    let folder = from.join("azure-vm-cpu-100");
+    let samples: Vec<Sample> = read_csv(folder.join("microsoft_avg_100.csv"))?;
+    let numbers: Vec<VmNumber> = read_csv(folder.join("vm_id_map.csv"))?;
+    let traces = azure_vm_cpu::traces(&samples, &numbers);
+    Ok(write_parquet(
+        &traces,
+        to.join("azure-vm-cpu-100/traces.parquet"),
+    )?)
+}
+
+/// Mends and reads the emissions of grids.
+fn import_grid(from: &Path, to: &Path) -> Result<()> {
+    let path = from.join("power/grid-emissions-factors-azure.csv");
+    let text =
+        fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let rows: Vec<GridFactor> = parse_csv(&path, grid_emissions::repair(&text).as_bytes())?;
+    Ok(write_parquet(&rows, to.join("power/grid_factors.parquet"))?)
 }
 
 fn copy<R: CsvRow + ParquetRow>(
@@ -82,11 +110,18 @@ fn export(to: &Path) -> Result<()> {
     let requests: Vec<LlmRequest> = read_parquet(data.join("azure-llm-2023/requests.parquet"))?;
     let tasks: Vec<Task> = read_parquet(data.join("scinet-testbed/tasks.parquet"))?;
     let hosts: Vec<HostSample> = read_parquet(data.join("scinet-testbed/hosts.parquet"))?;
+    let benchmarks: Vec<Benchmark> =
+        read_parquet(data.join("azure-vm-noise/sysbench_cpu.parquet"))?;
     fs::create_dir_all(to).with_context(|| format!("cannot create {}", to.display()))?;
     for (name, content) in [
         ("azure-llm.arrivals.csv", arrivals::to_csv(&requests)),
         ("scinet-testbed.tasks.csv", recording::tasks_to_csv(&tasks)),
         ("scinet-testbed.hosts.csv", recording::hosts_to_csv(&hosts)),
+        (
+            "azure-vm-speed.csv",
+            vm_speed::quantiles_to_csv(&benchmarks),
+        ),
+        ("azure-vm-drift.csv", vm_speed::drift_to_csv(&benchmarks)),
     ] {
         let path = to.join(name);
         fs::write(&path, content).with_context(|| format!("cannot write {}", path.display()))?;

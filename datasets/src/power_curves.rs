@@ -5,7 +5,8 @@
 //! instances, which joins the two.
 //! The last two are from Cloud Carbon Footprint.
 //!
-//! Left out: the SPEC results themselves, and the emissions of power grids.
+//! Left out: the SPEC results themselves; the emissions of power grids are in
+//! [`grid_emissions`](crate::grid_emissions).
 
 use crate::table::{Columns, CsvRow, Fields, Frame, ParquetError, ParquetRow, ReadError};
 

@@ -12,8 +12,11 @@
 
 pub mod arrivals;
 pub mod calibrate;
+pub mod carbon;
 pub mod checker;
+pub mod credits;
 pub mod decision;
+pub mod delay;
 pub mod demand;
 pub mod distribution;
 pub mod estimate;
@@ -34,6 +37,7 @@ pub mod sequence;
 pub mod simulate;
 pub mod sink;
 pub mod snapshot;
+pub mod speed;
 pub mod state;
 pub mod stream;
 pub mod summary;

@@ -101,6 +101,8 @@ pub struct Site {
     pub kind: SiteKind,
     /// One-way latency between users and the site.
     pub user_latency: SimTime,
+    /// CO₂ equivalent of its power, in g/kWh, where it is accounted for.
+    pub grid_gco2e_per_kwh: Option<f64>,
 }
 
 /// The connection from one site to another.

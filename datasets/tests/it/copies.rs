@@ -7,6 +7,9 @@ use std::path::{Path, PathBuf};
 
 use datasets::azure_catalog::{Price, VmSize};
 use datasets::azure_llm::{LlmRequest, Service};
+use datasets::azure_vm_cpu::CpuTrace;
+use datasets::azure_vm_noise::{Benchmark, Lifespan};
+use datasets::grid_emissions::GridFactor;
 use datasets::power_curves::{AzureInstance, PowerCoefficient, PowerCurve};
 use datasets::scinet_testbed::{HostSample, Task};
 use datasets::{ParquetError, ParquetRow, read_parquet, write_parquet};
@@ -175,12 +178,78 @@ fn power_has_curves_and_coefficients() {
 }
 
 #[test]
+fn power_has_factors_of_grids() {
+    let factors: Vec<GridFactor> = read_copy("power/grid_factors.parquet");
+    assert_eq!(factors.len(), 24);
+    let of = |region: &str| {
+        factors
+            .iter()
+            .find(|factor| factor.region == region)
+            .map(|factor| factor.gco2e_per_kwh)
+    };
+    // 0.000228 t/kWh; the mended lines; three more digits in the United States.
+    assert_eq!(of("UK South"), Some(228.0));
+    assert_eq!(of("Finland Central"), Some(77.0));
+    assert_eq!(of("Germany West Central"), Some(402.0));
+    assert_eq!(of("East US"), Some(415.755));
+}
+
+#[test]
+fn azure_vm_noise_has_the_published_benchmarks() {
+    let rows: Vec<Benchmark> = read_copy("azure-vm-noise/sysbench_cpu.parquet");
+    assert_eq!(rows.len(), 93_133);
+    // Counts and means as in the summary that is published with the data.
+    for (size, region, lifespan, count, mean) in [
+        ("B8ms", "eastus", Lifespan::Long, 6_952, 8203.77),
+        ("B8ms", "westus2", Lifespan::Short, 9_287, 7135.96),
+        ("D8s_v5", "eastus", Lifespan::Short, 11_862, 12_506.2),
+        ("D8s_v5", "westus2", Lifespan::Long, 20_747, 12_509.4),
+    ] {
+        let values: Vec<f64> = rows
+            .iter()
+            .filter(|r| r.size == size && r.region == region && r.lifespan == lifespan)
+            .map(|r| r.events_per_s)
+            .collect();
+        assert_eq!(values.len(), count, "{size} {region}");
+        let found = values.iter().sum::<f64>() / values.len() as f64;
+        assert!(
+            (found / mean - 1.0).abs() < 1e-5,
+            "{size} {region}: {found}"
+        );
+    }
+    // The first line: 2023-09-01 05:13, that is 19,601 days and 313 minutes after 1970.
+    assert_eq!(rows[0].started_min, 19_601 * 1440 + 313);
+}
+
+#[test]
+fn azure_vm_cpu_has_four_weeks_of_a_hundred_vms() {
+    let traces: Vec<CpuTrace> = read_copy("azure-vm-cpu-100/traces.parquet");
+    assert_eq!(traces.len(), 100);
+    assert!(traces.iter().all(|trace| trace.cpu_mpercent.len() == 8_004));
+    assert_eq!(
+        (traces[0].vm.as_str(), traces[0].azure_vm),
+        ("vm000", 1_633_748)
+    );
+    // The first line: 44.459,5.861,6.605,…; the sum of all values is 8,502,440.918 %.
+    let first: Vec<u32> = traces[..3].iter().map(|t| t.cpu_mpercent[0]).collect();
+    assert_eq!(first, [44_459, 5_861, 6_605]);
+    let sum: u64 = traces
+        .iter()
+        .flat_map(|trace| &trace.cpu_mpercent)
+        .map(|value| u64::from(*value))
+        .sum();
+    assert_eq!(sum, 8_502_440_918);
+}
+
+#[test]
 fn cards_name_license_source_and_rows() {
     for (folder, rows) in [
         ("azure-llm-2023", "21944"),
         ("scinet-testbed", "11200"),
         ("azure-catalog", "1347"),
         ("power", "595"),
+        ("azure-vm-noise", "93133"),
+        ("azure-vm-cpu-100", "100"),
     ] {
         let card = fs::read_to_string(data(folder).join("README.md")).expect("there is a card");
         let front = card

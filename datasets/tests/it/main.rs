@@ -4,3 +4,4 @@ mod copies;
 mod decisions;
 mod plain;
 mod readers;
+mod speeds;

@@ -5,7 +5,8 @@
 use std::fs;
 use std::path::Path;
 
-use datasets::{ParquetRow, arrivals, read_parquet, recording};
+use datasets::azure_vm_noise::Benchmark;
+use datasets::{ParquetRow, arrivals, read_parquet, recording, vm_speed};
 
 fn read_copy<R: ParquetRow>(file: &str) -> Vec<R> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -34,4 +35,11 @@ fn recording_of_scinet_testbed_is_current() {
     check("scinet-testbed.tasks.csv", &recording::tasks_to_csv(&tasks));
     let hosts = read_copy("scinet-testbed/hosts.parquet");
     check("scinet-testbed.hosts.csv", &recording::hosts_to_csv(&hosts));
+}
+
+#[test]
+fn speeds_of_azure_vms_are_current() {
+    let rows: Vec<Benchmark> = read_copy("azure-vm-noise/sysbench_cpu.parquet");
+    check("azure-vm-speed.csv", &vm_speed::quantiles_to_csv(&rows));
+    check("azure-vm-drift.csv", &vm_speed::drift_to_csv(&rows));
 }

@@ -4,6 +4,9 @@ use std::path::Path;
 
 use datasets::azure_catalog::VmSize;
 use datasets::azure_llm::TraceRow;
+use datasets::azure_vm_cpu::{Sample, VmNumber};
+use datasets::azure_vm_noise::Benchmark;
+use datasets::grid_emissions::{self, GridFactor};
 use datasets::power_curves::PowerCurve;
 use datasets::scinet_testbed::{HostSample, Task};
 use datasets::{CsvRow, ReadError, parse_csv, read_csv};
@@ -184,4 +187,71 @@ fn an_absent_file_and_a_folder_are_named() {
             "{error}"
         );
     }
+}
+
+#[test]
+fn benchmarks_are_checked() {
+    let header = "sku,region,lifespan,vm_id,start,value\n";
+    let good = "B8ms,eastus,long,0,2023-09-01 05:13,8218.62\n";
+    let rows: Vec<Benchmark> = parse(format!("{header}{good}")).expect("the file is good");
+    assert!((rows[0].events_per_s - 8218.62).abs() < 1e-9);
+    for (from, to, expected) in [
+        (
+            "05:13",
+            "25:13",
+            "trace.csv:3: column `start`: expected a minute from 2000 to 2100 as in \
+             2023-09-01 05:13, found `2023-09-01 25:13`",
+        ),
+        (
+            "long",
+            "medium",
+            "trace.csv:3: column `lifespan`: expected `long` or `short`, found `medium`",
+        ),
+        (
+            "8218.62",
+            "0",
+            "trace.csv:3: column `value`: expected a number above 0, found `0`",
+        ),
+    ] {
+        let bad = good.replace(from, to);
+        assert_eq!(error::<Benchmark>(format!("{header}{good}{bad}")), expected);
+    }
+}
+
+#[test]
+fn damaged_grid_factors_are_mended_and_others_refused() {
+    let header = "Region,Location,NERC Region,CO2e (metric ton/kWh),Source\n";
+    let [(finland, _), (germany, _)] = grid_emissions::DAMAGED;
+    let text = format!("{header}UK South,London,,0.000228,EEA\r\n{finland}\r\n{germany}\r\n");
+    let rows: Vec<GridFactor> = parse(grid_emissions::repair(&text)).expect("both are mended");
+    let factors: Vec<f64> = rows.iter().map(|row| row.gco2e_per_kwh).collect();
+    assert_eq!(factors, [228.0, 77.0, 402.0]);
+    assert_eq!(
+        error::<GridFactor>(format!("{header}Spain Central,Madrid,,000171,EEA\n")),
+        "trace.csv:2: column `CO2e (metric ton/kWh)`: expected a factor of at most 0.002 tons per \
+         kWh, found `000171`"
+    );
+}
+
+#[test]
+fn cpu_use_is_checked() {
+    let names: Vec<String> = (0..100).map(|vm| format!("vm{vm:03}")).collect();
+    let header = format!("t_s,{}\n", names.join(","));
+    let line = |time: u32, value: &str| format!("{time},{}\n", vec![value; 100].join(","));
+    let good = format!("{header}{}{}", line(0, "1.5"), line(300, "100"));
+    let rows: Vec<Sample> = parse(&good).expect("the file is good");
+    assert_eq!(rows[0].cpu_mpercent[99], 1_500);
+    assert_eq!(
+        error::<Sample>(good.replace("300,100", "600,100")),
+        "trace.csv:3: column `t_s`: expected 300, 300 s after the last, found `600`"
+    );
+    assert_eq!(
+        error::<Sample>(good.replace("300,100,", "300,100.5,")),
+        "trace.csv:3: column `vm000`: expected a percentage from 0 to 100 with at most three \
+         decimals, found `100.5`"
+    );
+    assert_eq!(
+        error::<VmNumber>("col,azure_vm_id\nvm000,7\nvm002,9\n"),
+        "trace.csv:3: column `col`: expected `vm001`, found `vm002`"
+    );
 }

@@ -63,6 +63,54 @@ fn the_llm_trace_becomes_arrivals() {
 }
 
 #[test]
+fn cpu_use_of_vms_becomes_a_column_each() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = |name: &str| folder.path().join(name).display().to_string();
+    let (cpu, numbers, out) = (file("cpu.csv"), file("numbers.csv"), file("plain.csv"));
+    let names: Vec<String> = (0..100).map(|vm| format!("vm{vm:03}")).collect();
+    let columns = names.join(",");
+    let values = |value: &str| vec![value; 100].join(",");
+    fs::write(
+        &cpu,
+        format!(
+            "t_s,{columns}\n0,{}\n300,{}\n",
+            values("12.340"),
+            values("7")
+        ),
+    )
+    .expect("written");
+    let listed: Vec<String> = names.iter().map(|name| format!("{name},1")).collect();
+    fs::write(
+        &numbers,
+        format!("col,azure_vm_id\n{}\n", listed.join("\n")),
+    )
+    .expect("written");
+    let output = import(&[
+        "--from",
+        "azure-vm-cpu",
+        "--cpu",
+        &cpu,
+        "--numbers",
+        &numbers,
+        "--out",
+        &out,
+    ]);
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    assert_eq!(
+        fs::read_to_string(&out).expect("the file is there"),
+        format!(
+            "time_s,{columns}\n0,{}\n300,{}\n",
+            values("12.34"),
+            values("7")
+        )
+    );
+}
+
+#[test]
 fn inputs_that_are_missing_or_of_another_trace_are_named() {
     let error = |arguments: &[&str]| {
         let output = import(arguments);

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use thiserror::Error;
 use twin::calibrate::CalibrateError;
+use twin::delay::MeasurementsError;
 use twin::recording::RecordingError;
 use twin::world::WorldError;
 
@@ -56,6 +57,12 @@ fn code(error: &anyhow::Error) -> u8 {
             CalibrateError::Inputs { .. }
             | CalibrateError::NoInput { .. }
             | CalibrateError::NotRecorded { .. } => 64,
+        };
+    }
+    if let Some(error) = error.downcast_ref::<MeasurementsError>() {
+        return match error {
+            MeasurementsError::Read { .. } => 66,
+            MeasurementsError::Line { .. } | MeasurementsError::Empty { .. } => 65,
         };
     }
     let missing = error

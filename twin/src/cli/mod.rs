@@ -46,6 +46,9 @@ enum Command {
     /// Fit the work of fragments to a recording of a real run.
     #[command(after_help = EXIT_CODES)]
     Calibrate(twin::calibrate::command::Args),
+    /// Fit delay against CPU share to measurements, and choose the family by cross-validation.
+    #[command(after_help = EXIT_CODES)]
+    FitDelay(twin::delay::command::Args),
 }
 
 /// How results are printed.
@@ -67,6 +70,7 @@ pub(crate) fn run(cli: &Cli) -> anyhow::Result<()> {
         Command::Simulate(args) => simulate::run(args),
         Command::Gap(args) => gap::run(args),
         Command::Calibrate(args) => twin::calibrate::command::run(args),
+        Command::FitDelay(args) => twin::delay::command::run(args),
     }
 }
 

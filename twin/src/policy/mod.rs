@@ -1,5 +1,6 @@
 //! Policies: functions from what can be observed to a decision.
 
+pub mod edge_controller;
 pub mod exhaustive;
 mod fleet;
 pub mod greedy;

@@ -87,6 +87,9 @@ pub struct SiteFile {
     pub kind: SiteKind,
     /// One-way latency to the users, in ms.
     pub user_latency_ms: f64,
+    /// CO₂ equivalent of the site's power, in g/kWh; not accounted for if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grid_gco2e_per_kwh: Option<f64>,
 }
 
 /// `[[links]]`.

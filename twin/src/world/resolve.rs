@@ -249,10 +249,13 @@ impl Check<'_> {
         let mut sites = Vec::new();
         for (i, site) in file.sites.iter().enumerate() {
             self.not_negative(&format!("sites[{i}].user_latency_ms"), site.user_latency_ms)?;
+            let factor = site.grid_gco2e_per_kwh.unwrap_or(0.0);
+            self.not_negative(&format!("sites[{i}].grid_gco2e_per_kwh"), factor)?;
             sites.push(Site {
                 name: site.name.clone(),
                 kind: site.kind,
                 user_latency: SimTime::from_seconds(site.user_latency_ms / 1e3),
+                grid_gco2e_per_kwh: site.grid_gco2e_per_kwh,
             });
         }
         Ok(sites)

@@ -12,7 +12,7 @@ fn twin(args: &[&str]) -> Output {
 }
 
 /// Standard output of a run that must succeed.
-fn printed(args: &[&str]) -> String {
+pub(crate) fn printed(args: &[&str]) -> String {
     let output = twin(args);
     assert!(
         output.status.success(),
@@ -23,7 +23,7 @@ fn printed(args: &[&str]) -> String {
 }
 
 /// Exit code and standard error of a run that must fail and print nothing else.
-fn refused(args: &[&str]) -> (i32, String) {
+pub(crate) fn refused(args: &[&str]) -> (i32, String) {
     let output = twin(args);
     assert!(output.stdout.is_empty(), "{args:?} prints a result");
     let message = String::from_utf8(output.stderr).expect("the message is UTF-8");
