@@ -190,6 +190,25 @@ impl CapClass {
         self.finish_sum_mi += at_work;
         self.running.push(Finish { at_work, fragment });
     }
+
+    /// Takes out a running fragment before it has ended.
+    pub(crate) fn remove(&mut self, fragment: u32) {
+        let found = self.running.iter().find(|f| f.fragment == fragment);
+        let Some(&Finish { at_work, .. }) = found else {
+            return;
+        };
+        self.running.retain(|f| f.fragment != fragment);
+        self.emptied(at_work);
+    }
+
+    /// Accounts for a fragment that was to end at `at_work` and is gone.
+    fn emptied(&mut self, at_work: f64) {
+        self.finish_sum_mi -= at_work;
+        if self.running.is_empty() {
+            self.virtual_mi = 0.0;
+            self.finish_sum_mi = 0.0;
+        }
+    }
 }
 
 impl Host {
@@ -320,13 +339,9 @@ impl Host {
                 // Times are whole nanoseconds: what would end within half of one has ended.
                 let tolerance = class.rate_mips * 5e-10 + first.at_work.abs() * 1e-15;
                 if first.at_work <= class.virtual_mi + tolerance {
-                    let fragment = first.fragment;
-                    class.finish_sum_mi -= first.at_work;
+                    let Finish { at_work, fragment } = *first;
                     class.running.pop();
-                    if class.running.is_empty() {
-                        class.virtual_mi = 0.0;
-                        class.finish_sum_mi = 0.0;
-                    }
+                    class.emptied(at_work);
                     return Some(fragment);
                 }
             }
@@ -342,6 +357,21 @@ impl Host {
             .map(|c| c.finish_sum_mi - c.virtual_mi * c.running.len() as f64)
             .sum();
         (running + self.ahead_mi).max(0.0)
+    }
+
+    /// Forgets a fragment that was placed here, with the memory that it held.
+    pub(crate) fn release(&mut self, fragment: u32, held_mib: f64) {
+        self.ram_free_mib += held_mib;
+        if let Some(place) = self.resident.iter().position(|&r| r == fragment) {
+            self.resident.remove(place);
+        }
+        if self.running() == 0 {
+            // An empty host has all its memory, whatever rounding says.
+            self.ram_free_mib = self.ram_mib;
+            if self.resident.is_empty() {
+                self.ahead_mi = 0.0;
+            }
+        }
     }
 
     /// Number of running fragments.

@@ -613,9 +613,43 @@ impl State {
         while let Some(slot) = self.hosts[h].pop_finished() {
             self.finish_fragment(world, slot, sink);
         }
+        self.refill(world, h, sink);
+    }
+
+    /// Lets host `h`, which is up to date, go on after fragments have left it.
+    pub(crate) fn refill<S: Sink>(&mut self, world: &World, h: usize, sink: &mut S) {
         self.admit(world, h);
         self.drained(h, sink);
         self.reschedule(world, h);
+    }
+
+    /// Takes the fragment in `slot` off its host, whatever it does there, and gives the service that
+    /// it has had, in MI; [`State::refill`] must follow.
+    pub(crate) fn detach(&mut self, world: &World, slot: u32) -> f64 {
+        let attained_mi = self.attained_mi(world, slot);
+        let run = self.fragments[slot as usize];
+        let request = &self.requests[run.request as usize];
+        let Some(deployed) = request.deployed else {
+            return 0.0;
+        };
+        let variant = world.variant(request.application, deployed.variant);
+        let fragment = &variant.fragments[usize::from(run.index)];
+        let host = &mut self.hosts[run.host.index()];
+        host.advance(self.now);
+        let mut held_mib = 0.0;
+        match run.phase {
+            Phase::Done => return 0.0,
+            Phase::Running => {
+                host.classes[fragment.cap].remove(slot);
+                held_mib = fragment.ram.0;
+            }
+            Phase::Waiting | Phase::Queued => {
+                host.queue.retain(|&queued| queued != slot);
+                host.ahead_mi -= run.work_mi;
+            }
+        }
+        host.release(slot, held_mib);
+        attained_mi
     }
 
     /// Turns a draining host off once nothing is left on it.
@@ -638,17 +672,7 @@ impl State {
         };
         let variant = world.variant(request.application, deployed.variant);
         let fragment = &variant.fragments[index];
-        host.ram_free_mib += fragment.ram.0;
-        if let Some(place) = host.resident.iter().position(|&r| r == slot) {
-            host.resident.remove(place);
-        }
-        if host.running() == 0 {
-            // An empty host has all its memory, whatever rounding says.
-            host.ram_free_mib = host.ram_mib;
-            if host.resident.is_empty() {
-                host.ahead_mi = 0.0;
-            }
-        }
+        host.release(slot, fragment.ram.0);
         if demand::tells_generated_tokens(fragment) {
             request.generated_known = true;
         }
