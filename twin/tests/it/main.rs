@@ -1,6 +1,11 @@
 //! Integration tests of the twin.
 
 mod cli;
+mod closed_forms;
 mod gap;
 mod policies;
+mod properties;
 mod scenario;
+mod small_worlds;
+mod statistics;
+mod walk;
