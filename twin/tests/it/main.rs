@@ -9,3 +9,4 @@ mod scenario;
 mod small_worlds;
 mod statistics;
 mod walk;
+mod what_if;
