@@ -2,6 +2,12 @@
 
 mod cli;
 mod delay;
+mod closed_forms;
 mod gap;
 mod policies;
+mod properties;
 mod scenario;
+mod small_worlds;
+mod statistics;
+mod walk;
+mod what_if;
