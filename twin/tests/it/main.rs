@@ -9,5 +9,6 @@ mod properties;
 mod scenario;
 mod small_worlds;
 mod statistics;
+mod views;
 mod walk;
 mod what_if;
