@@ -1,8 +1,8 @@
 //! Integration tests of the twin.
 
 mod cli;
-mod delay;
 mod closed_forms;
+mod delay;
 mod gap;
 mod policies;
 mod properties;
