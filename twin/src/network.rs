@@ -49,6 +49,8 @@ pub(crate) struct Transfer {
     remaining_bits: f64,
     rate_bps: f64,
     updated: SimTime,
+    /// Number of transfers that were started before.
+    order: u32,
     /// Egress, link and ingress: positions in the list of resources.
     resources: [u32; SHARES],
     /// The transfers before and after this one in the list of each resource.
@@ -77,8 +79,10 @@ pub(crate) struct Network {
     free: Vec<u32>,
     /// First transfer of each resource: egress and ingress of each host, then the links.
     heads: Vec<u32>,
-    /// When each transfer ends, by slot.
+    /// When each transfer ends, by slot; among equal times the one that was started first.
     ends: EventQueue,
+    /// Transfers started so far.
+    started: u32,
     #[serde(skip)]
     work: Work,
 }
@@ -110,6 +114,7 @@ impl Clone for Network {
             free: self.free.clone(),
             heads: self.heads.clone(),
             ends: self.ends.clone(),
+            started: self.started,
             work: Work::default(),
         }
     }
@@ -118,6 +123,7 @@ impl Clone for Network {
         self.free.clone_from(&source.free);
         self.heads.clone_from(&source.heads);
         self.ends.clone_from(&source.ends);
+        self.started = source.started;
     }
 }
 
@@ -135,11 +141,14 @@ impl Network {
         self.ends.first().0
     }
 
-    /// The transfers under way, in no particular order.
-    pub(crate) fn transfers(&self) -> impl Iterator<Item = &Transfer> {
-        (0..self.slots.len())
+    /// The transfers under way, in the order in which they were started.
+    pub(crate) fn transfers(&self) -> Vec<&Transfer> {
+        let mut transfers: Vec<&Transfer> = (0..self.slots.len())
             .filter(|&slot| self.ends.time(slot) != SimTime::NEVER)
             .map(|slot| &self.slots[slot])
+            .collect();
+        transfers.sort_unstable_by_key(|t| t.order);
+        transfers
     }
 
     /// Starts a transfer of `bits` at `now`.
@@ -159,6 +168,7 @@ impl Network {
             // No rate yet: any rate is a change.
             rate_bps: -1.0,
             updated: now,
+            order: self.started,
             resources: resources(world, from, to),
             neighbors: [(NONE, NONE); SHARES],
         };
@@ -170,6 +180,8 @@ impl Network {
             }
         };
         self.slots[slot as usize] = transfer;
+        self.ends.rank(slot as usize, transfer.order);
+        self.started = self.started.wrapping_add(1);
         for share in 0..SHARES {
             let resource = transfer.resources[share];
             if resource == NONE {

@@ -109,6 +109,7 @@ impl Observation<'_> {
             .state
             .network
             .transfers()
+            .into_iter()
             .map(|t| {
                 let (request, fragment) = target(t.delivery);
                 let progress = Progress::Sending {

@@ -230,7 +230,6 @@ fn steer_with(
                 state.apply(world, &decision, sink);
             }
             Epoch::Boundary => {
-                state.settle();
                 let observation = Observation::new(world, state, Epoch::Boundary);
                 look(&observation);
                 if request == arrivals.len() as u64 && observation.active_count() == 0 {
@@ -402,7 +401,7 @@ fn mm1k_behind_a_gate() {
             state.apply(&world, &decision, &mut Silent);
         }
         lost.push(f64::from(refused) / arrivals.len() as f64);
-        let qos = Qos::of(&world, &mut state, &mut ResponseTimes::default());
+        let qos = Qos::of(&world, &state, &mut ResponseTimes::default());
         response_s.push(qos.response_mean_s);
     }
     let p = birth_death(load, |_| 1.0, K);
@@ -475,7 +474,7 @@ fn littles_law_and_the_utilization_law_hold_at_each_host() {
             busy[h].push(used[h] / looks);
         }
         let told: f64 = answers.response_s.iter().sum();
-        let qos = Qos::of(&world, &mut state, &mut ResponseTimes::default());
+        let qos = Qos::of(&world, &state, &mut ResponseTimes::default());
         let count: f64 = answers.count.iter().sum();
         close(told / count, qos.response_mean_s, 1e-9, "mean response");
     }
