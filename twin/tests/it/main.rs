@@ -2,5 +2,6 @@
 
 mod cli;
 mod gap;
+mod peers;
 mod policies;
 mod scenario;
