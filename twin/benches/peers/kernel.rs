@@ -98,9 +98,7 @@ impl Host {
             ends_s[first.task as usize] = now_s;
         }
     }
-}
 
-impl Host {
     /// Ends every task that ends by `until_s`.
     fn finish_until(&mut self, until_s: f64, cores: f64, ends_s: &mut [f64]) {
         loop {
