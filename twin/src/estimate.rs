@@ -145,7 +145,7 @@ impl Loads {
             let mut load = fixed(&self.idle[h], state, h);
             for resident in observation.residents(HostId::at(h)) {
                 load.left_mi += resident.expected_left_mi;
-                if resident.phase != crate::state::Phase::Running {
+                if !resident.phase.holds_memory() {
                     load.ram_free_mib -= resident.fragment.ram.0;
                 }
             }

@@ -131,6 +131,8 @@ pub(crate) struct Host {
     pub(crate) classes: Vec<CapClass>,
     pub(crate) ram_mib: f64,
     pub(crate) ram_free_mib: f64,
+    /// Holders of memory that do not run here: paused fragments, and what migrations hold.
+    pub(crate) holds: u32,
     /// Work of the resident fragments that do not run yet, in MI.
     pub(crate) ahead_mi: f64,
     /// Fragments whose inputs are here and that wait for memory or for the boot.
@@ -233,6 +235,7 @@ impl Host {
                 .collect(),
             ram_mib: size.ram.0,
             ram_free_mib: size.ram.0,
+            holds: 0,
             ahead_mi: 0.0,
             queue: VecDeque::new(),
             resident: Vec::new(),
@@ -365,13 +368,35 @@ impl Host {
         if let Some(place) = self.resident.iter().position(|&r| r == fragment) {
             self.resident.remove(place);
         }
-        if self.running() == 0 {
-            // An empty host has all its memory, whatever rounding says.
+        self.tidy();
+    }
+
+    /// An empty host has all its memory, whatever rounding says.
+    fn tidy(&mut self) {
+        if self.running() == 0 && self.holds == 0 {
             self.ram_free_mib = self.ram_mib;
             if self.resident.is_empty() {
                 self.ahead_mi = 0.0;
             }
         }
+    }
+
+    /// Holds memory for what does not run here.
+    pub(crate) fn hold(&mut self, ram_mib: f64) {
+        self.holds += 1;
+        self.ram_free_mib -= ram_mib;
+    }
+
+    /// Returns what [`Host::hold`] took.
+    pub(crate) fn unhold(&mut self, ram_mib: f64) {
+        self.holds = self.holds.saturating_sub(1);
+        self.ram_free_mib += ram_mib;
+        self.tidy();
+    }
+
+    /// Whether nothing is placed here, and no migration holds memory.
+    pub(crate) fn vacant(&self) -> bool {
+        self.resident.is_empty() && self.holds == 0
     }
 
     /// Number of running fragments.

@@ -37,6 +37,11 @@ pub(crate) enum Delivery {
         /// The request's slot.
         request: u32,
     },
+    /// Memory of a fragment that is being migrated, or its image.
+    Migration {
+        /// The migration's number.
+        number: u32,
+    },
 }
 
 /// A transfer under way.
@@ -151,7 +156,7 @@ impl Network {
         transfers
     }
 
-    /// Starts a transfer of `bits` at `now`.
+    /// Starts a transfer of `bits` at `now`; gives its slot.
     pub(crate) fn start(
         &mut self,
         world: &World,
@@ -159,7 +164,7 @@ impl Network {
         (from, to): (Endpoint, Endpoint),
         delivery: Delivery,
         bits: f64,
-    ) {
+    ) -> u32 {
         let transfer = Transfer {
             from,
             to,
@@ -194,6 +199,7 @@ impl Network {
             }
         }
         self.rebalance(world, now, transfer.resources);
+        slot
     }
 
     /// Takes out a transfer that has ended by `now`, if any.
@@ -202,6 +208,30 @@ impl Network {
         if end > now {
             return None;
         }
+        Some(self.take_out(world, now, slot))
+    }
+
+    /// What is left to send of the transfer in `slot` at `now`, in bits.
+    pub(crate) fn bits_left(&self, slot: u32, now: SimTime) -> f64 {
+        self.slots[slot as usize].bits_left(now)
+    }
+
+    /// Stops the transfer in `slot`; gives what was left to send, in bits.
+    pub(crate) fn stop(&mut self, world: &World, now: SimTime, slot: u32) -> f64 {
+        self.take_out(world, now, slot as usize).bits_left(now)
+    }
+
+    /// Lets the transfer in `slot` have `bits` left to send at `now`.
+    pub(crate) fn set_bits_left(&mut self, slot: u32, now: SimTime, bits: f64) {
+        let transfer = &mut self.slots[slot as usize];
+        transfer.remaining_bits = bits;
+        transfer.updated = now;
+        let left = SimTime::from_seconds_ceil(bits / transfer.rate_bps);
+        self.ends.set(slot as usize, now.after(left).min(LAST));
+    }
+
+    /// Takes out the transfer in `slot`.
+    fn take_out(&mut self, world: &World, now: SimTime, slot: usize) -> Transfer {
         let transfer = self.slots[slot];
         self.ends.set(slot, SimTime::NEVER);
         self.free.push(u32::try_from(slot).unwrap_or(NONE));
@@ -220,7 +250,7 @@ impl Network {
             }
         }
         self.rebalance(world, now, transfer.resources);
-        Some(transfer)
+        transfer
     }
 
     /// The neighbors of the transfer in `slot` in the list of `resource`.

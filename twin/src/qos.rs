@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::host::Lifecycle;
 use crate::objective::Objective;
-use crate::state::{RequestTotals, State};
+use crate::state::{MigrationTotals, RequestTotals, State};
 use crate::world::World;
 
 /// The parts that the objective is made of, summed over a span of time.
@@ -114,6 +114,9 @@ pub struct Qos {
     pub hosts_billed_mean: f64,
     /// Simulated time, in s.
     pub duration_s: f64,
+    /// Migrations that have ended.
+    #[serde(default, skip_serializing_if = "MigrationTotals::is_empty")]
+    pub migrations: MigrationTotals,
 }
 
 impl Qos {
@@ -162,6 +165,7 @@ impl Qos {
                 0.0
             },
             duration_s,
+            migrations: state.migration_totals(),
         }
     }
 

@@ -7,6 +7,8 @@
 //! Events at the same nanosecond are handled in a fixed order: transfers, timers, completions (by
 //! host), arrivals, interval boundaries.
 
+pub(crate) mod migrate;
+
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
@@ -23,6 +25,9 @@ use crate::stream;
 use crate::units::SimTime;
 use crate::workload::{Arrival, Rates};
 use crate::world::{Dispatch, World};
+
+pub(crate) use migrate::Migrations;
+pub use migrate::{Course, MigrationTotals};
 
 /// Why [`State::advance`] came back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -92,8 +97,18 @@ pub enum Phase {
     Queued,
     /// Runs.
     Running,
+    /// Ran, and is paused while a migration copies it.
+    Paused,
     /// Has ended.
     Done,
+}
+
+impl Phase {
+    /// Whether a fragment in this phase holds its memory.
+    #[must_use]
+    pub fn holds_memory(self) -> bool {
+        matches!(self, Self::Running | Self::Paused)
+    }
 }
 
 /// A placed fragment.
@@ -105,7 +120,8 @@ pub(crate) struct FragmentRun {
     pub(crate) phase: Phase,
     pub(crate) inputs_left: u16,
     pub(crate) work_mi: f64,
-    /// Virtual work of its class when it started.
+    /// Virtual work of its class when it would have started, had it run there from its start: less
+    /// the service that it has had elsewhere. Of a fragment that does not run, minus its service.
     pub(crate) started_at_mi: f64,
 }
 
@@ -121,6 +137,7 @@ pub(crate) enum TimerKind {
     Boot(HostId),
     Input(u32),
     Output(u32),
+    Migration(u32),
 }
 
 /// The state of the twin at one moment.
@@ -147,6 +164,7 @@ pub struct State {
     pub(crate) totals: RequestTotals,
     /// Sum of the accounts of requests by application: answered, and response over deadline.
     pub(crate) by_application: Vec<(u64, f64)>,
+    pub(crate) migrations: Migrations,
 }
 
 impl Clone for State {
@@ -164,6 +182,7 @@ impl Clone for State {
             timers: self.timers.clone(),
             rates: self.rates.clone(),
             by_application: self.by_application.clone(),
+            migrations: self.migrations.clone(),
             ..*self
         }
     }
@@ -186,6 +205,7 @@ impl Clone for State {
         self.next_boundary = source.next_boundary;
         self.totals = source.totals;
         self.by_application.clone_from(&source.by_application);
+        self.migrations.clone_from(&source.migrations);
     }
 }
 
@@ -254,6 +274,7 @@ impl State {
             next_boundary: SimTime::ZERO,
             totals: RequestTotals::default(),
             by_application: vec![(0, 0.0); world.applications.len()],
+            migrations: Migrations::default(),
         }
     }
 
@@ -289,7 +310,7 @@ impl State {
             }
             self.now = next;
             if transfer == next {
-                self.finish_transfers(world);
+                self.finish_transfers(world, sink);
             } else if timer == next {
                 self.fire_timer(world, sink);
             } else if completion == next {
@@ -303,6 +324,7 @@ impl State {
                 }
             } else {
                 self.next_boundary = self.next_boundary.after(world.interval);
+                self.call_off_migrations(world, sink);
                 sink.boundary(self, world);
                 return Epoch::Boundary;
             }
@@ -310,7 +332,7 @@ impl State {
     }
 
     /// Carries out `decision`, which [`crate::checker::check`] has found feasible: provisioning
-    /// first, then deployments.
+    /// first, then deployments, then migrations.
     ///
     /// Parts that are not feasible are left out.
     pub fn apply<S: Sink>(&mut self, world: &World, decision: &Decision, sink: &mut S) {
@@ -319,6 +341,9 @@ impl State {
         }
         for deployment in &decision.deployments {
             self.deploy(world, deployment, sink);
+        }
+        for migration in &decision.migrations {
+            self.migrate(world, migration, sink);
         }
     }
 
@@ -334,7 +359,7 @@ impl State {
         host.lifecycle = match (was, action.on) {
             (Lifecycle::Off, true) => Lifecycle::Booting { ready_at },
             (Lifecycle::Draining, true) => Lifecycle::On,
-            (Lifecycle::On, false) if host.resident.is_empty() => Lifecycle::Off,
+            (Lifecycle::On, false) if host.vacant() => Lifecycle::Off,
             (Lifecycle::On, false) => Lifecycle::Draining,
             // A boot that nobody waits for is called off; its timer finds the host off.
             (Lifecycle::Booting { .. }, false) if host.resident.is_empty() => Lifecycle::Off,
@@ -480,6 +505,8 @@ impl State {
             }
             Delivery::Input { fragment } => TimerKind::Input(fragment),
             Delivery::Output { request } => TimerKind::Output(request),
+            // Its protocol accounts for latency: it never comes here.
+            Delivery::Migration { number } => TimerKind::Migration(number),
         };
         self.set_timer(self.now.after(latency), kind);
     }
@@ -531,8 +558,12 @@ impl State {
         slot
     }
 
-    fn finish_transfers(&mut self, world: &World) {
+    fn finish_transfers<S: Sink>(&mut self, world: &World, sink: &mut S) {
         while let Some(done) = self.network.pop_finished(world, self.now) {
+            if let Delivery::Migration { number } = done.delivery {
+                self.carried_out(world, number, sink);
+                continue;
+            }
             self.arrive_after(world, (done.from, done.to), done.delivery);
         }
     }
@@ -549,12 +580,16 @@ impl State {
                     host.advance(self.now);
                     host.lifecycle = Lifecycle::On;
                     sink.lifecycle(self.now, id, Lifecycle::On);
-                    self.admit(world, id.index());
-                    self.reschedule(world, id.index());
+                    self.refill(world, id.index(), sink);
                 }
             }
             TimerKind::Input(fragment) => self.receive_input(world, fragment),
             TimerKind::Output(request) => self.deliver_output(world, request, sink),
+            TimerKind::Migration(number) => {
+                if self.waits_for_timer(number, timer.sequence) {
+                    self.carried_out(world, number, sink);
+                }
+            }
         }
     }
 
@@ -619,6 +654,9 @@ impl State {
     /// Lets host `h`, which is up to date, go on after fragments have left it.
     pub(crate) fn refill<S: Sink>(&mut self, world: &World, h: usize, sink: &mut S) {
         self.admit(world, h);
+        if !self.migrations.is_empty() {
+            self.retry_migrations(world, h, sink);
+        }
         self.drained(h, sink);
         self.reschedule(world, h);
     }
@@ -647,6 +685,11 @@ impl State {
                 host.queue.retain(|&queued| queued != slot);
                 host.ahead_mi -= run.work_mi;
             }
+            Phase::Paused => {
+                host.holds = host.holds.saturating_sub(1);
+                host.ahead_mi -= run.work_mi + run.started_at_mi;
+                held_mib = fragment.ram.0;
+            }
         }
         host.release(slot, held_mib);
         attained_mi
@@ -655,7 +698,7 @@ impl State {
     /// Turns a draining host off once nothing is left on it.
     fn drained<S: Sink>(&mut self, h: usize, sink: &mut S) {
         let host = &mut self.hosts[h];
-        if host.lifecycle == Lifecycle::Draining && host.resident.is_empty() {
+        if host.lifecycle == Lifecycle::Draining && host.vacant() {
             host.lifecycle = Lifecycle::Off;
             sink.lifecycle(self.now, HostId::at(h), Lifecycle::Off);
         }
@@ -695,6 +738,9 @@ impl State {
             let to = self.fragments[target as usize].host;
             let ends = (Endpoint::Host(from), Endpoint::Host(to));
             self.send(world, ends, Delivery::Input { fragment: target }, bytes);
+        }
+        if !self.migrations.is_empty() {
+            self.abandon_migration(world, slot, sink);
         }
     }
 
@@ -743,8 +789,10 @@ impl State {
     /// Service that the fragment in `slot` has had, in MI; zero unless it runs.
     pub(crate) fn attained_mi(&self, world: &World, slot: u32) -> f64 {
         let run = &self.fragments[slot as usize];
-        if run.phase != Phase::Running {
-            return 0.0;
+        match run.phase {
+            Phase::Running => {}
+            Phase::Paused => return (-run.started_at_mi).clamp(0.0, run.work_mi),
+            Phase::Waiting | Phase::Queued | Phase::Done => return 0.0,
         }
         let request = &self.requests[run.request as usize];
         let Some(deployed) = request.deployed else {
@@ -756,7 +804,8 @@ impl State {
         let host = &self.hosts[run.host.index()];
         let class = &host.classes[fragment.cap];
         let since = self.now.since(host.updated).seconds();
-        (class.virtual_mi - run.started_at_mi + class.rate_mips * since).clamp(0.0, run.work_mi)
+        let service_mi = class.virtual_mi - run.started_at_mi + class.rate_mips * since;
+        (service_mi * self.speed_of(slot)).clamp(0.0, run.work_mi)
     }
 
     /// Draws everything anew that a policy cannot know: the tokens that requests under way will
@@ -796,6 +845,7 @@ impl State {
         for h in 0..self.hosts.len() {
             self.rebuild_finishes(world, h);
         }
+        self.redraw_migrations();
     }
 
     /// Orders the running fragments of host `h` anew after their work has changed.
@@ -807,7 +857,8 @@ impl State {
             class.finish_sum_mi = 0.0;
             for finish in &mut finishes {
                 let run = &self.fragments[finish.fragment as usize];
-                finish.at_work = run.started_at_mi + run.work_mi;
+                let speed = self.migrations.speed_of(finish.fragment);
+                finish.at_work = run.started_at_mi + run.work_mi / speed;
                 class.finish_sum_mi += finish.at_work;
             }
             class.running = BinaryHeap::from(finishes);
@@ -817,7 +868,7 @@ impl State {
             .iter()
             .map(|&slot| &self.fragments[slot as usize])
             .filter(|run| run.phase != Phase::Running)
-            .map(|run| run.work_mi)
+            .map(|run| run.work_mi + run.started_at_mi)
             .sum();
         self.reschedule(world, h);
     }

@@ -6,6 +6,7 @@
 
 pub mod embedded;
 pub mod file;
+mod migration;
 mod resolve;
 
 use std::sync::Arc;
@@ -14,10 +15,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::distribution::{Distribution, Empirical};
 use crate::ids::{ApplicationId, SiteId, SizeId, VariantId};
+use crate::migration::DirtyPages;
 use crate::objective::Objective;
 use crate::units::{Mebibytes, MegabitsPerSecond, Mips, SimTime, Watts};
 use crate::workload::Workload;
 
+pub(crate) use migration::nominal_bandwidth;
+pub use migration::{MigrationFile, MigrationSettings};
 pub use resolve::WorldError;
 pub(crate) use resolve::did_you_mean;
 
@@ -61,6 +65,8 @@ pub struct World {
     pub workload: Workload,
     /// What is maximized.
     pub objective: Objective,
+    /// How running fragments are moved.
+    pub migration: MigrationSettings,
     /// Expected work of a request by application, in MI: its most accurate variant, with the mean
     /// context and generated tokens of the workload's training part.
     pub typical_mi: Vec<f64>,
@@ -232,6 +238,8 @@ pub struct Fragment {
     pub cap: usize,
     /// Memory while placed on a host.
     pub ram: Mebibytes,
+    /// Pages that it writes while it runs.
+    pub dirtied: DirtyPages,
     /// Output of a constant size, in bytes.
     pub output_bytes: f64,
     /// Bytes of output for each token, context and generated.
