@@ -19,6 +19,7 @@ use std::io::{self, Write};
 use serde::Serialize;
 
 use crate::decision::Deployment;
+use crate::faults::Incident;
 use crate::host::Lifecycle;
 use crate::ids::{ApplicationId, HostId, RequestId, VariantId};
 use crate::simulate::EventSink;
@@ -73,6 +74,28 @@ enum Event<'a> {
         state: &'static str,
         #[serde(skip_serializing_if = "Option::is_none")]
         ready_at_s: Option<f64>,
+    },
+    HostCrashed {
+        host: &'a str,
+    },
+    HostSlow {
+        host: &'a str,
+        until_s: f64,
+    },
+    LinkDown {
+        from: &'a str,
+        to: &'a str,
+        until_s: f64,
+    },
+    AllocationFailed {
+        host: &'a str,
+    },
+    Withdrawn {
+        request: u64,
+    },
+    Rejected {
+        request: u64,
+        application: &'a str,
     },
 }
 
@@ -198,6 +221,39 @@ impl<W: Write> EventSink for EventLog<'_, W> {
             variant: &application.variants[variant.index()].name,
             response_s: now.since(request.arrived).seconds(),
             late,
+        };
+        self.write(now, event);
+    }
+
+    fn incident(&mut self, now: SimTime, incident: &Incident) {
+        let world = self.world;
+        let event = match *incident {
+            Incident::Crashed { host } => Event::HostCrashed {
+                host: self.host(host),
+            },
+            Incident::Slow { host, until } => Event::HostSlow {
+                host: self.host(host),
+                until_s: until.seconds(),
+            },
+            Incident::LinkDown { from, to, until } => Event::LinkDown {
+                from: &world.sites[from.index()].name,
+                to: &world.sites[to.index()].name,
+                until_s: until.seconds(),
+            },
+            Incident::AllocationFailed { host } => Event::AllocationFailed {
+                host: self.host(host),
+            },
+            Incident::Withdrawn { request } => Event::Withdrawn { request: request.0 },
+            Incident::Rejected {
+                request,
+                application,
+            } => {
+                self.requests.remove(&request);
+                Event::Rejected {
+                    request: request.0,
+                    application: &world.applications[application.index()].name,
+                }
+            }
         };
         self.write(now, event);
     }

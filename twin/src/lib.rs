@@ -21,6 +21,7 @@ pub mod demand;
 pub mod distribution;
 pub mod estimate;
 pub mod events;
+pub mod faults;
 pub mod gap;
 pub mod host;
 pub mod ids;

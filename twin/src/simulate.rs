@@ -6,6 +6,7 @@ use thiserror::Error;
 
 use crate::checker::{self, Infeasible};
 use crate::decision::Decision;
+use crate::faults::Incident;
 use crate::observation::Observation;
 use crate::policy::{Policy, PolicyError};
 use crate::qos::{Qos, ResponseTimes, Snapshot};
@@ -148,6 +149,8 @@ pub trait EventSink {
         host: crate::ids::HostId,
         lifecycle: crate::host::Lifecycle,
     );
+    /// Something happened to the fleet that nobody decided.
+    fn incident(&mut self, now: SimTime, incident: &Incident);
 }
 
 /// Records response times and the timeline, and passes events on.
@@ -201,6 +204,11 @@ impl Sink for Recorder<'_> {
             events.lifecycle(now, host, lifecycle);
         }
     }
+    fn incident(&mut self, now: SimTime, incident: &Incident) {
+        if let Some(events) = &mut self.events {
+            events.incident(now, incident);
+        }
+    }
     fn boundary(&mut self, state: &State, world: &World) {
         if let Some(timeline) = &mut self.timeline {
             timeline.push(Snapshot::of(world, state));
@@ -225,7 +233,7 @@ pub fn run_with(
         world,
         policy,
         hooks,
-        state: State::new(world),
+        state: State::seeded(world, options.seed),
         decision: Decision::none(),
         decision_times: Vec::new(),
         intervals: 0,

@@ -4,6 +4,7 @@ mod cli;
 mod closed_forms;
 mod delay;
 mod gap;
+mod mechanics;
 mod peers;
 mod policies;
 mod properties;
