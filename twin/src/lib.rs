@@ -13,6 +13,7 @@
 pub mod arrivals;
 pub mod calibrate;
 pub mod checker;
+pub mod cosim;
 pub mod decision;
 pub mod demand;
 pub mod distribution;
