@@ -7,7 +7,7 @@
 //! **Predictions.** With `n_a` tasks of application `a` on host `h`, the host uses
 //! `b + b_h + Σ d_a n_a` virtual CPUs and, at utilization `u`, draws
 //! `i_h P(0) + c_h (P(u) − P(0))` with the power curve `P` of its size. A task takes
-//! `o + f g_h a / s`: its duration `a` alone (module `model`), the mean share `s` of its speed that it
+//! `o + f g_h a / s` (module `durations`): its duration `a` alone (module `model`), the mean share `s` of its speed that it
 //! had beside the recorded company, a factor `f` for its application and variant, the slowness
 //! `g_h` of its host and an overhead `o` that all tasks have. The share comes from what was
 //! observed, so that more load is no drift: only changed parameters are.
@@ -31,6 +31,8 @@
 mod calibration;
 pub mod command;
 pub mod detector;
+mod durations;
+mod error;
 pub mod evaluate;
 pub mod ks;
 mod machine;
@@ -45,36 +47,15 @@ pub mod telemetry;
 use std::collections::BTreeMap;
 
 use serde::Serialize;
-use thiserror::Error;
 
 pub use self::calibration::{Calibration, HostCalibration, WorkCalibration};
 use self::detector::{Alarm, CUT, Detector, Stream};
+use self::durations::{Durations, Learning};
+pub use self::error::CosimError;
 use self::machine::{Demand, Machine};
 use self::model::Model;
-use self::recursive::{Estimate, Spread};
-use self::telemetry::{FieldProblem, HostRecord, Record, TaskRecord};
+use self::telemetry::{HostRecord, Record, TaskRecord};
 use crate::world::World;
-
-/// Standard error of the overhead before the first observation, in s.
-const OVERHEAD_PRIOR_S: f64 = 1.0;
-/// The same of a factor of work.
-const SCALE_PRIOR: f64 = 0.3;
-/// Standard error of the overhead after an alarm, in s.
-const OVERHEAD_OPEN_S: f64 = 2.0;
-/// The same of a factor of work.
-const SCALE_OPEN: f64 = 0.4;
-/// The most that forgetting opens the overhead, in s.
-const OVERHEAD_DRIFT_S: f64 = 0.2;
-/// The most that forgetting opens a factor of work.
-const SCALE_DRIFT: f64 = 0.05;
-/// Forgetting a task, for what all tasks share.
-const FORGETTING_ALL: f64 = 0.999;
-/// Forgetting a task, for what tasks of a variant share.
-const FORGETTING_VARIANT: f64 = 0.99;
-/// Observations that the prior of a variance is worth.
-const SPREAD_PRIOR: f64 = 10.0;
-/// The shortest standard deviation of a duration, in s.
-const LEAST_DEVIATION_S: f64 = 1e-3;
 
 /// What to watch for.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -97,67 +78,6 @@ pub enum Mode {
     Recalibrate,
     /// The model stays as it is; drift is only reported.
     Watch,
-}
-
-/// Why co-simulation stopped.
-#[derive(Debug, Error)]
-pub enum CosimError {
-    /// A value of a record is out of range.
-    #[error(transparent)]
-    Record(#[from] FieldProblem),
-    /// A host that the world does not have.
-    #[error("host {host}: the world has hosts 0 to {}", hosts - 1)]
-    Host {
-        /// What was asked for.
-        host: u32,
-        /// Hosts of the world.
-        hosts: usize,
-    },
-    /// An application or a variant that the world does not have.
-    #[error("unknown {kind} \"{name}\"{hint}")]
-    Unknown {
-        /// Application or variant.
-        kind: &'static str,
-        /// What was asked for.
-        name: String,
-        /// A suggestion, or nothing.
-        hint: String,
-    },
-    /// A fragment that the world does not have.
-    #[error("{application}/{variant}: fragment {fragment}: it has {fragments}, numbered from 0")]
-    Fragment {
-        /// The application.
-        application: String,
-        /// The variant.
-        variant: String,
-        /// What was asked for.
-        fragment: u32,
-        /// Fragments of the variant.
-        fragments: usize,
-    },
-    /// A record is older than what is known.
-    #[error(
-        "host {host}: record of {time_s} s after one of {known_s} s; sort the records of a host by \
-         time_s"
-    )]
-    Order {
-        /// The host.
-        host: u32,
-        /// Time of the record, in s.
-        time_s: f64,
-        /// Time of the last record, in s.
-        known_s: f64,
-    },
-    /// A setting is out of range.
-    #[error("{name}: must be finite and {expected}, found {value}")]
-    Setting {
-        /// The setting.
-        name: &'static str,
-        /// What would be right.
-        expected: &'static str,
-        /// What was found.
-        value: f64,
-    },
 }
 
 /// What came of a record.
@@ -218,8 +138,7 @@ pub struct Cosim {
     /// Time of the first and of the latest record, in s.
     span_s: Option<(f64, f64)>,
     armed: bool,
-    overhead: Estimate,
-    work: BTreeMap<(String, String), Work>,
+    durations: Durations,
     demand: Demand,
     machines: Vec<Machine>,
     /// Values of the present interval, by the stream of all hosts or tasks.
@@ -227,14 +146,6 @@ pub struct Cosim {
     /// Number of the present interval.
     interval: f64,
     detectors: BTreeMap<Stream, Detector>,
-}
-
-/// What the tasks of a variant have in common.
-#[derive(Clone, Copy, Debug)]
-struct Work {
-    scale: Estimate,
-    /// Variance over that which the world and rounding give.
-    spread: Spread,
 }
 
 /// Values of an interval that are yet to be averaged.
@@ -264,7 +175,7 @@ impl Cosim {
         let mut streams = fleet.to_vec();
         streams.extend(model.applications().map(|a| Stream::Application(a.into())));
         let variants = model.variants();
-        streams.extend(variants.map(|(a, v, _)| Stream::Variant(a.into(), v.into())));
+        streams.extend(variants.map(|(a, v)| Stream::Variant(a.into(), v.into())));
         let hosts = u32::try_from(model.hosts()).unwrap_or(u32::MAX);
         for host in 0..hosts {
             streams.extend([
@@ -273,20 +184,12 @@ impl Cosim {
                 Stream::Power(host),
             ]);
         }
-        let work = Work {
-            scale: Estimate::new(1.0, SCALE_PRIOR),
-            spread: Spread::new(1.0, SPREAD_PRIOR),
-        };
         Ok(Self {
             settings,
             interval_s: world.interval.seconds(),
             span_s: None,
             armed: false,
-            overhead: Estimate::new(0.0, OVERHEAD_PRIOR_S),
-            work: model
-                .variants()
-                .map(|(a, v, _)| ((a.to_owned(), v.to_owned()), work))
-                .collect(),
+            durations: Durations::new(&model, settings.resolution_s),
             demand: Demand::new(model.applications().count()),
             machines: (0..model.hosts())
                 .map(|h| Machine::new(world, &model, h))
@@ -350,9 +253,8 @@ impl Cosim {
         let alone = self.model.alone(task)?;
         let host = self.model.host(task.host)?;
         let share = self.model.share(host, alone.cap, others.saturating_add(1));
-        let scale = self.work_of(task)?.scale.value;
-        let slowness = self.machines[host].slowness.value;
-        Ok((self.overhead.value + scale * slowness * alone.mean_s / share).max(0.0))
+        let slowness = self.machines[host].slowness;
+        self.durations.predict_s(task, alone, slowness, share)
     }
 
     /// What the twin has learned.
@@ -360,8 +262,8 @@ impl Cosim {
     pub fn calibration(&self) -> Calibration {
         Calibration {
             time_s: self.now_s(),
-            overhead_s: self.overhead.value,
-            overhead_error_s: self.overhead.standard_error(),
+            overhead_s: self.durations.overhead.value,
+            overhead_error_s: self.durations.overhead.standard_error(),
             background_vcpus: self.demand.background_vcpus(),
             demand_vcpus: self
                 .model
@@ -373,16 +275,7 @@ impl Cosim {
                 .zip(&self.machines)
                 .map(|(host, machine)| machine.calibration(host))
                 .collect(),
-            work: self
-                .work
-                .iter()
-                .map(|((application, variant), work)| WorkCalibration {
-                    application: application.clone(),
-                    variant: variant.clone(),
-                    scale: work.scale.value,
-                    scale_error: work.scale.standard_error(),
-                })
-                .collect(),
+            work: self.durations.calibration(),
         }
     }
 
@@ -410,19 +303,6 @@ impl Cosim {
         self.detectors.values().map(Detector::tests).sum()
     }
 
-    fn learns(&self) -> bool {
-        !self.armed || self.settings.mode == Mode::Recalibrate
-    }
-
-    fn work_of(&self, task: &TaskRecord) -> Result<Work, CosimError> {
-        let key = (task.application.clone(), task.variant.clone());
-        self.work.get(&key).copied().ok_or(CosimError::Unknown {
-            kind: "variant",
-            name: key.1,
-            hint: String::new(),
-        })
-    }
-
     fn host(&mut self, record: &HostRecord, observed: &mut Observed) -> Result<(), CosimError> {
         let host = self.model.host(record.host)?;
         for name in record.running.keys() {
@@ -437,7 +317,7 @@ impl Cosim {
             });
         }
         self.advance(record.time_s, observed);
-        let learns = self.learns();
+        let learns = !self.armed || self.settings.mode == Mode::Recalibrate;
         let machine = &mut self.machines[host];
         machine.service.observe(&self.model, host, record);
         machine.last = Some(record.clone());
@@ -485,57 +365,30 @@ impl Cosim {
     fn task(&mut self, task: &TaskRecord, observed: &mut Observed) -> Result<(), CosimError> {
         let alone = self.model.alone(task)?;
         let host = self.model.host(task.host)?;
-        let work = self.work_of(task)?;
-        self.advance(task.finished_s, observed);
-        let machine = &mut self.machines[host];
+        let machine = &self.machines[host];
         let share = machine
             .service
             .mean_share(alone.cap, task.started_s, task.finished_s);
-        let stretched_s = alone.mean_s / share;
-        let (scale, slowness) = (work.scale.value, machine.slowness.value);
-        let predicted_s = (self.overhead.value + scale * slowness * stretched_s).max(0.0);
-        let residual_s = task.duration_s() - predicted_s;
+        let predicted = self
+            .durations
+            .predict_s(task, alone, machine.slowness, share)?;
         observed.comparisons.push(Comparison {
             time_s: task.finished_s,
             host: task.host,
             quantity: Quantity::Duration,
-            predicted: predicted_s,
+            predicted,
             observed: task.duration_s(),
         });
-
-        // Both ends are rounded: each adds step² / 12.
-        let rounding = self.settings.resolution_s.powi(2) / 6.0;
-        let own = (alone.deviation_s / share * scale * slowness).powi(2);
-        let base = (own + rounding).max(LEAST_DEVIATION_S.powi(2));
-        let noise = base * work.spread.variance();
-        let (by_scale, by_slowness) = (slowness * stretched_s, scale * stretched_s);
-        let total = noise
-            + self.overhead.variance
-            + by_scale.powi(2) * work.scale.variance
-            + by_slowness.powi(2) * machine.slowness.variance;
-        let value = residual_s / total.sqrt();
-        if self.settings.mode == Mode::Recalibrate || !self.armed {
-            let step = value.clamp(-CUT, CUT) * total.sqrt();
-            let most = if self.armed {
-                OVERHEAD_DRIFT_S
-            } else {
-                OVERHEAD_PRIOR_S
-            };
-            let most = most.powi(2).max(self.overhead.variance);
-            self.overhead.update(step, 1.0, total, FORGETTING_ALL, most);
-            machine.observe_slowness(step, by_slowness, total, self.armed);
-            if let Some(work) = self
-                .work
-                .get_mut(&(task.application.clone(), task.variant.clone()))
-            {
-                let most = SCALE_DRIFT.powi(2).max(work.scale.variance);
-                work.scale
-                    .update(step, by_scale, total, FORGETTING_VARIANT, most);
-                if !self.armed {
-                    work.spread.observe(step / base.sqrt());
-                }
-            }
-        }
+        self.advance(task.finished_s, observed);
+        let learning = match (self.armed, self.settings.mode) {
+            (false, _) => Learning::Fit,
+            (true, Mode::Recalibrate) => Learning::Follow,
+            (true, Mode::Watch) => Learning::Stopped,
+        };
+        let slowness = &mut self.machines[host].slowness;
+        let value = self
+            .durations
+            .observe(task, alone, slowness, share, learning)?;
         self.gather(&Stream::Durations, value);
         let streams = [
             Stream::Application(task.application.clone()),
@@ -600,15 +453,12 @@ impl Cosim {
     /// Lets the coefficients of `stream` learn anew.
     fn open(&mut self, stream: &Stream) {
         match stream {
-            Stream::Durations => self.overhead.open(OVERHEAD_OPEN_S),
+            Stream::Durations => self.durations.open_overhead(),
             Stream::Utilizations => self.demand.open(),
             Stream::Powers => self.machines.iter_mut().for_each(Machine::open_power),
-            Stream::Application(_) | Stream::Variant(..) => {
-                for ((application, variant), work) in &mut self.work {
-                    if concerns(stream, application, variant) {
-                        work.scale.open(SCALE_OPEN);
-                    }
-                }
+            Stream::Application(application) => self.durations.open_work(application, None),
+            Stream::Variant(application, variant) => {
+                self.durations.open_work(application, Some(variant));
             }
             Stream::Speed(host) => self.machines[*host as usize].open_slowness(),
             Stream::Utilization(host) => self.machines[*host as usize].open_background(),
@@ -622,7 +472,7 @@ impl Cosim {
                 )
                 | (Stream::Utilizations, Stream::Utilization(_))
                 | (Stream::Powers, Stream::Power(_)) => true,
-                (Stream::Application(_), Stream::Variant(a, v)) => concerns(stream, a, v),
+                (Stream::Application(a), Stream::Variant(b, _)) => a == b,
                 (Stream::Variant(a, _), Stream::Application(b)) => a == b,
                 _ => false,
             };
@@ -630,15 +480,6 @@ impl Cosim {
                 detector.restart();
             }
         }
-    }
-}
-
-/// Whether `stream` is about the variant `variant` of `application`.
-fn concerns(stream: &Stream, application: &str, variant: &str) -> bool {
-    match stream {
-        Stream::Application(a) => a == application,
-        Stream::Variant(a, v) => a == application && v == variant,
-        _ => false,
     }
 }
 

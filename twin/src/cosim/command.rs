@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::evaluate::{Evaluation, evaluate};
 use super::perturb::{OfHosts, OfWork, Perturbations};
 use super::telemetry::{self, Record, TelemetryError};
-use super::{Mode, Settings, report, source};
+use super::{CosimError, Mode, Settings, report, source};
 use crate::recording::Recording;
 use crate::world::World;
 
@@ -29,9 +29,13 @@ pub struct Args {
     /// The world that is kept in step: a name or a file.
     #[arg(long, default_value = "scinet-16")]
     world: String,
-    /// Length of the recording's intervals, in s; recorded times are multiples of it.
+    /// Length of an interval, in s.
     #[arg(long, default_value_t = 5.0)]
     interval_s: f64,
+    /// Step to which times are rounded, in s; the interval for recordings and 0 for telemetry if
+    /// absent.
+    #[arg(long, value_name = "S")]
+    resolution_s: Option<f64>,
     /// Intervals in which the model is fitted, before anything is tested.
     #[arg(long, value_name = "N", default_value_t = 200)]
     warmup_intervals: u32,
@@ -93,20 +97,30 @@ struct Printed<'a> {
 /// If the world, the recording or the telemetry cannot be read or do not fit together, or a result
 /// cannot be written.
 pub fn run(args: &Args) -> anyhow::Result<()> {
+    if !(args.interval_s.is_finite() && args.interval_s > 0.0) {
+        return Err(CosimError::Setting {
+            name: "--interval-s",
+            expected: "above zero",
+            value: args.interval_s,
+        }
+        .into());
+    }
     let world = World::load(&args.world)?;
     let (records, perturbations) = input(args)?;
+    let exact_s = if args.telemetry.is_some() {
+        0.0
+    } else {
+        args.interval_s
+    };
     let settings = Settings {
         warmup_s: f64::from(args.warmup_intervals) * args.interval_s,
         false_alarm_every_s: f64::from(args.false_alarm_every) * args.interval_s,
-        resolution_s: if args.telemetry.is_some() {
-            0.0
-        } else {
-            args.interval_s
-        },
+        resolution_s: args.resolution_s.unwrap_or(exact_s),
         mode: Mode::Recalibrate,
     };
     let change_s = f64::from(perturbations.from_interval) * args.interval_s;
-    let evaluation = evaluate(&world, &records, settings, change_s)?;
+    let evaluation =
+        evaluate(&world, &records, settings, change_s).map_err(|error| located(args, error))?;
     if let Some(path) = &args.write_telemetry {
         let lines: String = records.iter().map(|r| r.to_line() + "\n").collect();
         write(path, &lines)?;
@@ -133,6 +147,26 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         .lock()
         .write_all(text.as_bytes())
         .context("cannot write to standard output")
+}
+
+/// `error` with the file and line of the record that it is about, if they are known.
+fn located(args: &Args, error: CosimError) -> anyhow::Error {
+    let (Some(path), CosimError::InList { number, source }) = (&args.telemetry, &error) else {
+        return error.into();
+    };
+    let Ok(text) = std::fs::read_to_string(path) else {
+        return error.into();
+    };
+    let mut lines = (1..)
+        .zip(text.lines())
+        .filter(|(_, l)| !l.trim().is_empty());
+    TelemetryError::Line {
+        origin: path.display().to_string(),
+        line: lines.nth(number - 1).map_or(0, |(line, _)| line),
+        field: source.field().into(),
+        problem: source.to_string(),
+    }
+    .into()
 }
 
 /// The telemetry that is asked for, and how it was changed.

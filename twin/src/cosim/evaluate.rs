@@ -127,8 +127,11 @@ pub struct Run {
 pub fn run(world: &World, records: &[Record], settings: Settings) -> Result<Run, CosimError> {
     let mut cosim = Cosim::new(world, settings)?;
     let (mut alarms, mut comparisons) = (Vec::new(), Vec::new());
-    for record in records {
-        let observed = cosim.observe(record)?;
+    for (i, record) in records.iter().enumerate() {
+        let observed = cosim.observe(record).map_err(|source| CosimError::InList {
+            number: i + 1,
+            source: Box::new(source),
+        })?;
         alarms.extend(observed.alarms);
         comparisons.extend(observed.comparisons);
     }

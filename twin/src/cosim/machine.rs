@@ -174,8 +174,7 @@ impl Machine {
         if learns {
             let rest = noise + self.background.variance;
             demand.rls.update(&input.x, step, rest, FORGETTING_ALL);
-            let most = HOST_BACKGROUND_PRIOR_VCPUS.powi(2);
-            let most = most.max(self.background.variance);
+            let most = HOST_BACKGROUND_PRIOR_VCPUS;
             self.background
                 .update(step, 1.0, total, FORGETTING_HOST, most);
         }
@@ -205,18 +204,6 @@ impl Machine {
         value
     }
 
-    /// Takes the residual of a task on the host.
-    pub(crate) fn observe_slowness(&mut self, step_s: f64, slope: f64, total: f64, armed: bool) {
-        let most = if armed {
-            SLOWNESS_DRIFT
-        } else {
-            SLOWNESS_PRIOR
-        };
-        let most = most.powi(2).max(self.slowness.variance);
-        self.slowness
-            .update(step_s, slope, total, FORGETTING_TASK, most);
-    }
-
     pub(crate) fn open_slowness(&mut self) {
         self.slowness.open(SLOWNESS_OPEN);
     }
@@ -240,4 +227,16 @@ impl Machine {
             idle_power_scale: scales[1],
         }
     }
+}
+
+/// Takes the residual of a task on a host of `slowness`.
+pub(crate) fn update_slowness(
+    slowness: &mut Estimate,
+    step_s: f64,
+    slope: f64,
+    total: f64,
+    fits: bool,
+) {
+    let most = if fits { SLOWNESS_PRIOR } else { SLOWNESS_DRIFT };
+    slowness.update(step_s, slope, total, FORGETTING_TASK, most);
 }

@@ -30,13 +30,13 @@ pub(crate) struct Model {
 
 /// A fragment.
 #[derive(Clone, Debug)]
-pub(crate) struct Piece {
+struct Piece {
     work_mi: f64,
     cv: f64,
     work_mi_per_context_token: f64,
     work_mi_per_generated_token: f64,
     /// Position in the list of caps.
-    pub(crate) cap: usize,
+    cap: usize,
 }
 
 impl Piece {
@@ -94,13 +94,13 @@ impl Model {
     }
 
     /// Applications and variants, in order.
-    pub(crate) fn variants(&self) -> impl Iterator<Item = (&str, &str, &[Piece])> {
+    pub(crate) fn variants(&self) -> impl Iterator<Item = (&str, &str)> {
         self.applications
             .iter()
             .flat_map(|(application, variants)| {
                 variants
-                    .iter()
-                    .map(|(variant, pieces)| (application.as_str(), variant.as_str(), &pieces[..]))
+                    .keys()
+                    .map(|variant| (application.as_str(), variant.as_str()))
             })
     }
 
@@ -154,7 +154,7 @@ impl Model {
     }
 
     /// `piece` of `work_mi` on the otherwise idle host `host`.
-    pub(crate) fn alone_on(&self, piece: &Piece, work_mi: f64, host: usize) -> Alone {
+    fn alone_on(&self, piece: &Piece, work_mi: f64, host: usize) -> Alone {
         let (vcpus, mips) = self.hosts[host];
         let rate = mips * self.caps[piece.cap].min(vcpus);
         Alone {
@@ -210,7 +210,7 @@ impl Service {
         }
     }
 
-    /// Takes the record of `host` for the next span; an error if it is not later than the last.
+    /// Takes the record of `host` for the next span, which is later than the last.
     pub(crate) fn observe(&mut self, model: &Model, host: usize, record: &HostRecord) {
         let tasks = record.tasks();
         for (cap, share) in self.share.iter_mut().enumerate() {

@@ -17,7 +17,7 @@ use std::str::FromStr;
 use serde::Serialize;
 use thiserror::Error;
 
-use crate::recording::{HostSample, Recording, Task};
+use crate::recording::{HostSample, MAX_INTERVALS, Recording, Task};
 use crate::stream;
 use crate::world::MAX_HOSTS;
 
@@ -178,7 +178,10 @@ impl Perturbations {
         let key = stream::mix(KEY, u64::from(task.request));
         let drawn = length * longer * more + stream::unit(key, u64::from(task.task));
         Task {
-            finished_interval: task.started_interval + whole(drawn),
+            finished_interval: task
+                .started_interval
+                .saturating_add(whole(drawn))
+                .min(MAX_INTERVALS),
             ..task.clone()
         }
     }

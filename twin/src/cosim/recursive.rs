@@ -37,11 +37,12 @@ impl Estimate {
     }
 
     /// Takes a residual whose derivative by this coefficient is `slope` and whose variance, all
-    /// uncertainty included, is `total`. `forgetting` is in (0, 1]; the variance stays below
-    /// `most`.
+    /// uncertainty included, is `total`. `forgetting` is in (0, 1]; it does not open the estimate
+    /// beyond the standard error `most`.
     pub fn update(&mut self, residual: f64, slope: f64, total: f64, forgetting: f64, most: f64) {
         let gain = self.variance * slope / total;
         self.value += gain * residual;
+        let most = self.variance.max(most * most);
         self.variance = ((1.0 - gain * slope) * self.variance / forgetting).min(most);
     }
 
