@@ -294,14 +294,18 @@ mod tests {
 
     #[test]
     fn a_shift_is_found_and_dated() {
+        let mut effects = 0.0;
         for key in 0..20 {
             let alarms = watched(key, 400, |i, x| if i < 200 { x } else { x + 1.2 });
             let alarm = alarms.iter().find(|a| a.time_s >= 200.0).expect("a drift");
             // CUSUM: h of about 7.3 at 1.2 − 0.5 a value, and twice that for an unlucky start.
             assert!(alarm.time_s < 230.0, "{alarm:?}");
             assert!((alarm.changed_s - 200.0).abs() < 20.0, "{alarm:?}");
-            assert!((alarm.effect - 1.2).abs() < 0.8, "{alarm:?}");
+            effects += alarm.effect / 20.0;
         }
+        // Some ten values an alarm, 200 in all: a standard error of 0.07, and a bias away from zero
+        // because the alarm chose them.
+        assert!((1.0..2.0).contains(&effects), "{effects}");
     }
 
     #[test]
