@@ -14,6 +14,7 @@ pub mod arrivals;
 pub mod calibrate;
 pub mod carbon;
 pub mod checker;
+pub mod cosim;
 pub mod credits;
 pub mod decision;
 pub mod delay;

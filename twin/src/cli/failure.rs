@@ -5,6 +5,8 @@ use std::process::ExitCode;
 
 use thiserror::Error;
 use twin::calibrate::CalibrateError;
+use twin::cosim::CosimError;
+use twin::cosim::telemetry::TelemetryError;
 use twin::delay::MeasurementsError;
 use twin::recording::RecordingError;
 use twin::world::WorldError;
@@ -63,6 +65,18 @@ fn code(error: &anyhow::Error) -> u8 {
         return match error {
             MeasurementsError::Read { .. } => 66,
             MeasurementsError::Line { .. } | MeasurementsError::Empty { .. } => 65,
+        };
+    }
+    if let Some(error) = error.downcast_ref::<TelemetryError>() {
+        return match error {
+            TelemetryError::Read { .. } => 66,
+            TelemetryError::Line { .. } | TelemetryError::TooMany { .. } => 65,
+        };
+    }
+    if let Some(error) = error.downcast_ref::<CosimError>() {
+        return match error {
+            CosimError::Setting { .. } => 2,
+            _ => 65,
         };
     }
     let missing = error

@@ -49,6 +49,9 @@ enum Command {
     /// Fit delay against CPU share to measurements, and choose the family by cross-validation.
     #[command(after_help = EXIT_CODES)]
     FitDelay(twin::delay::command::Args),
+    /// Keep the twin in step with telemetry, report drift and recalibrate.
+    #[command(after_help = EXIT_CODES)]
+    Cosim(twin::cosim::command::Args),
 }
 
 /// How results are printed.
@@ -71,6 +74,7 @@ pub(crate) fn run(cli: &Cli) -> anyhow::Result<()> {
         Command::Gap(args) => gap::run(args),
         Command::Calibrate(args) => twin::calibrate::command::run(args),
         Command::FitDelay(args) => twin::delay::command::run(args),
+        Command::Cosim(args) => twin::cosim::command::run(args),
     }
 }
 

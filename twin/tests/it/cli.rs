@@ -263,3 +263,79 @@ fn help_documents_the_exit_codes() {
         );
     }
 }
+
+#[test]
+fn cosim_prints_alarms_and_writes_what_it_learned() {
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let (telemetry, calibration, world) = (
+        path("t.jsonl"),
+        path("calibration.toml"),
+        path("world.toml"),
+    );
+    let text = printed(&[
+        "cosim",
+        "--slow-hosts",
+        "3,7=0.7",
+        "--from-interval",
+        "350",
+        "--format",
+        "json",
+        "--write-telemetry",
+        &telemetry,
+        "--write-calibration",
+        &calibration,
+        "--write-world",
+        &world,
+    ]);
+    let value: serde_json::Value = serde_json::from_str(&text).expect("it is JSON");
+    let alarms = value["alarms"].as_array().expect("a list");
+    let slow = |a: &serde_json::Value| a["stream"] == "speed of host 3" && a["test"] == "cusum";
+    assert!(alarms.iter().any(slow), "{alarms:?}");
+    let error = |part: &str| value[part]["duration_s"]["rmse"].as_f64();
+    assert!(error("after_with") < error("after_without"));
+    let learned: twin::cosim::Calibration =
+        toml::from_str(&std::fs::read_to_string(calibration).expect("the calibration was written"))
+            .expect("it can be read again");
+    let world = World::load(&world).expect("the calibrated world is valid");
+    let mips = world.size_of(3).mips_per_vcpu.0;
+    assert!((mips - 2014.2 * learned.hosts[3].speed).abs() < 1e-9);
+
+    // The telemetry alone gives the same.
+    let from = ["cosim", "--telemetry", &telemetry, "--resolution-s", "5"];
+    let part = ["--from-interval", "350", "--format", "json"];
+    let again: serde_json::Value =
+        serde_json::from_str(&printed(&[&from[..], &part[..]].concat())).expect("it is JSON");
+    assert_eq!(again["alarms"], value["alarms"]);
+}
+
+#[test]
+fn cosim_refuses_what_it_cannot_read() {
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    let file = folder.path().join("t.jsonl");
+    let name = file.display().to_string();
+    let (code, message) = refused(&["cosim", "--telemetry", &name]);
+    assert_eq!(code, 66, "{message}");
+    let line = r#"{"task": {"application": "blurr", "variant": "layer", "fragment": 0, "host": 3, "started_s": 2.5, "finished_s": 9}}"#;
+    std::fs::write(&file, line).expect("a file can be written");
+    let (code, message) = refused(&["cosim", "--telemetry", &name]);
+    assert_eq!(code, 65);
+    assert_eq!(
+        message,
+        format!(
+            "error: {name}:1: application: unknown application \"blurr\", did you mean \
+             \"blur\"?\n"
+        )
+    );
+    std::fs::write(&file, line.replace("9}}", "1}}")).expect("a file can be written");
+    let (code, message) = refused(&["cosim", "--telemetry", &name]);
+    assert_eq!(code, 65);
+    assert!(
+        message.contains("t.jsonl:1: task.finished_s: expected a number from 2.5"),
+        "{message}"
+    );
+    let (code, _) = refused(&["cosim", "--slow-hosts", "3"]);
+    assert_eq!(code, 2);
+    let (code, _) = refused(&["cosim", "--interval-s", "0"]);
+    assert_eq!(code, 2);
+}

@@ -2,6 +2,7 @@
 
 mod cli;
 mod closed_forms;
+mod cosim;
 mod delay;
 mod gap;
 mod mechanics;
