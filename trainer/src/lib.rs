@@ -24,7 +24,6 @@
 //! Left out: anything that answers online; that is the program `infer`.
 
 pub mod evaluate;
-pub mod files;
 pub mod fit;
 pub mod import;
 pub mod label;
@@ -34,7 +33,8 @@ pub mod progress;
 pub mod quickstart;
 pub mod remote_policy;
 pub mod report;
-pub mod statistics;
+
+pub use twin::{files, statistics};
 
 use std::fmt::Write;
 use std::io;

@@ -51,7 +51,7 @@ pub(super) struct Args {
 
 /// The part of the workload.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-enum SplitArg {
+pub(super) enum SplitArg {
     /// For evaluation.
     #[default]
     HeldOut,
