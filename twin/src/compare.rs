@@ -235,7 +235,10 @@ mod tests {
         assert_eq!(verdict("utilization_mean", &zero, &more), Verdict::Higher);
         assert_eq!(verdict("energy_wh", &more, &more), Verdict::Equal);
         // One pair has no interval.
-        assert_eq!(verdict("energy_wh", &[1.0], &[2.0]), Verdict::NotDistinguishable);
+        assert_eq!(
+            verdict("energy_wh", &[1.0], &[2.0]),
+            Verdict::NotDistinguishable
+        );
         assert_eq!(metric("energy_wh", &[], &[]), None);
     }
 }

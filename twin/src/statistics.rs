@@ -9,10 +9,10 @@
 //!
 //! Left out: corrections for many comparisons. An interval speaks of its own pair and metric only.
 
+use crate::stream::Stream;
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
 use statrs::distribution::{ContinuousCDF, StudentsT};
-use crate::stream::Stream;
 
 /// Resamples of a bootstrap.
 pub const RESAMPLES: usize = 10_000;
@@ -138,8 +138,8 @@ pub fn quantile(values: &mut [f64], q: f64) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use statrs::distribution::Normal;
     use crate::stream;
+    use statrs::distribution::Normal;
 
     #[track_caller]
     fn close(found: Option<f64>, expected: f64) {

@@ -12,7 +12,6 @@ use crate::policies::Role;
 use twin::chart::STYLE;
 use twin::qos::Snapshot;
 
-
 /// The whole page; the same results give the same bytes.
 pub(crate) fn render(results: &Results) -> String {
     let world = results.world.as_deref().unwrap_or("an unnamed world");

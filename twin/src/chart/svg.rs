@@ -87,6 +87,23 @@ impl Svg {
         ));
     }
 
+    /// Rectangles that look alike, as one shape: corner and size of each.
+    pub fn cells(
+        &mut self,
+        class: &str,
+        cells: impl IntoIterator<Item = ((f64, f64), (f64, f64))>,
+    ) {
+        let mut path = String::new();
+        for ((x, y), (width, height)) in cells {
+            let (x, y, width, height) = (px(x), px(y), px(width), px(height));
+            // Writing to a string cannot fail.
+            let _ = write!(path, "M{x} {y}h{width}v{height}h-{width}z");
+        }
+        if !path.is_empty() {
+            self.push(format_args!(r#"<path class="{class}" d="{path}"/>"#));
+        }
+    }
+
     /// A mark centered on a position, with a tooltip.
     pub fn mark(&mut self, class: &str, shape: Shape, at: (f64, f64), tooltip: &str) {
         let (x, y) = at;
@@ -140,14 +157,7 @@ impl Svg {
     }
 
     /// A text on one line, cut in its middle to `room` pixels, in full in its tooltip.
-    pub fn label(
-        &mut self,
-        class: &str,
-        anchor: Anchor,
-        at: (f64, f64),
-        content: &str,
-        room: f64,
-    ) {
+    pub fn label(&mut self, class: &str, anchor: Anchor, at: (f64, f64), content: &str, room: f64) {
         let (x, y, anchor) = (px(at.0), px(at.1), anchor.name());
         let (shown, full) = (escape(&fit(content, room)), escape(content));
         self.push(format_args!(

@@ -2,10 +2,10 @@
 //!
 //! A long run is drawn as the means of equal groups of intervals.
 
+use super::Screen;
 use super::axis::Plot;
 use super::scale::{Scale, extent};
 use super::svg::{Anchor, Svg, text_width};
-use super::Screen;
 use crate::qos::Snapshot;
 
 /// One curve of a panel.
@@ -205,7 +205,9 @@ fn draw_heading(svg: &mut Svg, plot: &Plot, panel: &Panel) {
     }
 }
 
-fn time_unit(span_s: f64) -> (&'static str, f64) {
+/// The unit that a span of time is labeled in, and its length in s.
+#[must_use]
+pub fn time_unit(span_s: f64) -> (&'static str, f64) {
     if span_s > 3.0 * 3600.0 {
         ("hours", 3600.0)
     } else if span_s > 600.0 {

@@ -344,10 +344,7 @@ fn check_variants(
     findings: &mut Findings,
 ) {
     let cost = |v: usize| {
-        let (reach, variant) = (
-            &application.variants[v],
-            &world.applications[a].variants[v],
-        );
+        let (reach, variant) = (&application.variants[v], &world.applications[a].variants[v]);
         let ram = variant.fragments.iter().map(|f| f.ram.0);
         [
             -reach.accuracy,
@@ -359,7 +356,8 @@ fn check_variants(
         ]
     };
     for v in 0..application.variants.len() {
-        let better = (0..application.variants.len()).find(|&u| u != v && dominates(cost(u), cost(v)));
+        let better =
+            (0..application.variants.len()).find(|&u| u != v && dominates(cost(u), cost(v)));
         let Some(u) = better else { continue };
         findings.add(
             (Severity::Warning, "variant-dominated"),

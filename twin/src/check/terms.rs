@@ -62,9 +62,8 @@ pub(super) fn shares(
         a.rate_per_s * (a.deadline_s - least).max(0.0)
     });
     let late = sum(&|a| a.rate_per_s);
-    let inaccurate = sum(&|a| {
-        a.rate_per_s * (accuracy(a, f64::max, 0.0) - accuracy(a, f64::min, 1.0)).max(0.0)
-    });
+    let inaccurate =
+        sum(&|a| a.rate_per_s * (accuracy(a, f64::max, 0.0) - accuracy(a, f64::min, 1.0)).max(0.0));
     let swings = [
         (all_w - few_w).max(0.0) * objective.per_joule(),
         all_usd_s * (1.0 - few) * objective.per_usd(),

@@ -47,12 +47,17 @@ pub(super) struct Args {
 
 /// Compares and prints.
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
-    let is_file = |name: &str| twin::policy::POLICIES.iter().all(|p| p.0 != name) && Path::new(name).exists();
+    let is_file =
+        |name: &str| twin::policy::POLICIES.iter().all(|p| p.0 != name) && Path::new(name).exists();
     let comparison = match (is_file(&args.a), is_file(&args.b)) {
         (true, true) => compare::files(Path::new(&args.a), Path::new(&args.b))?,
         (false, false) => policies(args)?,
         (a, _) => {
-            let (file, other) = if a { (&args.a, &args.b) } else { (&args.b, &args.a) };
+            let (file, other) = if a {
+                (&args.a, &args.b)
+            } else {
+                (&args.b, &args.a)
+            };
             return Err(Usage(format!(
                 "{file} is a file and {other} is none; give two policies or two files"
             ))
@@ -177,7 +182,11 @@ fn difference(estimate: &Estimate) -> String {
     let signed = |value: f64| {
         let written = number(value, decimals);
         let plain = value <= 0.0 || written.chars().all(|c| matches!(c, '0' | '.'));
-        if plain { written } else { format!("+{written}") }
+        if plain {
+            written
+        } else {
+            format!("+{written}")
+        }
     };
     let mean = signed(estimate.mean);
     match (estimate.ci95_low, estimate.ci95_high) {

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::fs::File;
 use std::io::BufWriter;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -11,9 +11,11 @@ use clap::ValueEnum;
 use serde::Serialize;
 use twin::World;
 use twin::events::EventLog;
-use twin::policy;
+use twin::files::write_atomic;
+use twin::policy::{self, Policy};
 use twin::qos::Snapshot;
-use twin::simulate::{EventSink, Hooks, Options, Run, run_with};
+use twin::report::{self, Contents, Lives, Watched, Watching};
+use twin::simulate::{EventSink, Hooks, Options, Run, RunError, run_with};
 use twin::workload::Split;
 
 use super::Format;
@@ -44,6 +46,9 @@ pub(super) struct Args {
     /// Write the fleet at each interval boundary to this file, as CSV.
     #[arg(long, value_name = "FILE")]
     timeline: Option<PathBuf>,
+    /// Write a page that shows the run to this file, as HTML that needs nothing else.
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
     /// How to print the quality of service.
     #[arg(long, value_enum, default_value_t)]
     format: Format,
@@ -99,8 +104,11 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
         seed: args.seed,
         intervals: Some(intervals),
         split: args.split.into(),
-        timeline: args.timeline.is_some(),
+        timeline: args.timeline.is_some() || args.report.is_some(),
     };
+    if let Some(path) = &args.report {
+        check_folder(path)?;
+    }
     let mut log = match &args.events {
         Some(path) => {
             let file =
@@ -111,26 +119,103 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     };
     let mut progress = Progress::new("intervals", intervals);
     let started = Instant::now();
-    let result = run_with(
-        &world,
-        policy.as_mut(),
-        &options,
-        &mut Hooks {
-            events: log.as_mut().map(|log| log as &mut dyn EventSink),
-            progress: Some(&mut |done| progress.at(done)),
-            clock: Some(&|| started.elapsed()),
-        },
-    );
+    let mut on_boundary = |done| progress.at(done);
+    let clock = || started.elapsed();
+    let mut hooks = Hooks {
+        events: log.as_mut().map(|log| log as &mut dyn EventSink),
+        progress: Some(&mut on_boundary),
+        clock: Some(&clock),
+    };
+    let result = if args.report.is_some() {
+        run_watched(&world, policy.as_mut(), &options, hooks)
+    } else {
+        run_with(&world, policy.as_mut(), &options, &mut hooks).map(|run| (run, None))
+    };
     progress.finish();
     if let (Some(log), Some(path)) = (log, &args.events) {
         log.finish()
             .with_context(|| format!("{}: cannot write", path.display()))?;
     }
-    let run = result?;
+    let (mut run, watched) = result?;
     if let Some(path) = &args.timeline {
         write_timeline(path, &run.timeline)?;
     }
-    print(args, &world, policy.name(), intervals, run)
+    let metrics = metrics(&mut run);
+    if let (Some(path), Some((lives, watching))) = (&args.report, &watched) {
+        let contents = Contents {
+            world: &world,
+            policy: policy.name(),
+            seed: args.seed,
+            intervals,
+            command: &command(args, intervals),
+            qos: &run.qos,
+            metrics: &metrics,
+            timeline: &run.timeline,
+            lives,
+            watching,
+            migrations: &[],
+        };
+        write_atomic(path, report::render(&contents).as_bytes())?;
+    }
+    print(args, &world, policy.name(), intervals, &run, metrics)
+}
+
+/// As [`run_with`], and keeps what a report shows.
+fn run_watched(
+    world: &World,
+    policy: &mut dyn Policy,
+    options: &Options,
+    mut hooks: Hooks<'_>,
+) -> Result<(Run, Option<(Lives<'static>, Watching)>), RunError> {
+    let mut lives = Lives::new(world, hooks.events.take());
+    let mut watched = Watched::new(world, policy);
+    let mut hooks = Hooks {
+        events: Some(&mut lives),
+        progress: hooks.progress.take(),
+        clock: hooks.clock,
+    };
+    let run = run_with(world, &mut watched, options, &mut hooks)?;
+    let watching = watched.into_watching();
+    Ok((run, Some((lives.alone(), watching))))
+}
+
+/// Refuses a file whose folder is missing before the run, not after it.
+fn check_folder(path: &Path) -> anyhow::Result<()> {
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty());
+    if folder.is_none_or(Path::is_dir) {
+        return Ok(());
+    }
+    let source = std::io::Error::new(
+        std::io::ErrorKind::NotFound,
+        "its folder does not exist; make it first",
+    );
+    Err(anyhow::Error::new(source).context(format!("{}: cannot create", path.display())))
+}
+
+/// The command that repeats the run.
+fn command(args: &Args, intervals: u32) -> String {
+    let split = match args.split {
+        SplitArg::HeldOut => "held-out",
+        SplitArg::Training => "training",
+    };
+    let report = args.report.as_ref().map_or_else(String::new, |path| {
+        format!(" --report {}", quoted(&path.display().to_string()))
+    });
+    format!(
+        "twin simulate --world {} --policy {} --seed {} --intervals {intervals} --split {split}{report}",
+        quoted(&args.world),
+        quoted(&args.policy),
+        args.seed
+    )
+}
+
+/// A word for a shell.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,+@%".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', r"'\''"))
 }
 
 fn write_timeline(path: &PathBuf, timeline: &[Snapshot]) -> anyhow::Result<()> {
@@ -144,17 +229,23 @@ fn write_timeline(path: &PathBuf, timeline: &[Snapshot]) -> anyhow::Result<()> {
     write().with_context(|| format!("{}: cannot write", path.display()))
 }
 
+/// Names and values, in the order in which they are printed.
+fn metrics(run: &mut Run) -> Vec<(&'static str, f64)> {
+    run.decision_times.sort_unstable();
+    let mut metrics = run.qos.metrics().to_vec();
+    metrics.push(("decision_time_p50_us", quantile_us(&run.decision_times, 50)));
+    metrics.push(("decision_time_p99_us", quantile_us(&run.decision_times, 99)));
+    metrics
+}
+
 fn print(
     args: &Args,
     world: &World,
     policy: &str,
     intervals: u32,
-    mut run: Run,
+    run: &Run,
+    metrics: Vec<(&'static str, f64)>,
 ) -> anyhow::Result<()> {
-    run.decision_times.sort_unstable();
-    let mut metrics = run.qos.metrics().to_vec();
-    metrics.push(("decision_time_p50_us", quantile_us(&run.decision_times, 50)));
-    metrics.push(("decision_time_p99_us", quantile_us(&run.decision_times, 99)));
     let (world, seed) = (world.name.as_str(), args.seed);
     if args.format == Format::Json {
         let metrics = Metrics(metrics);

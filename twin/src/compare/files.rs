@@ -5,8 +5,8 @@ use std::fmt;
 use std::io::BufReader;
 use std::path::Path;
 
-use serde::de::{Deserializer, MapAccess, Visitor};
 use serde::Deserialize;
+use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::Value;
 
 use super::{CompareError, Comparison, Divergence, Pairing, metric};
@@ -216,11 +216,14 @@ fn reports(path_a: &Path, path_b: &Path) -> Result<Comparison, CompareError> {
     let metrics = names
         .filter_map(|(name, _)| metric(name, &column(&a, name)?, &column(&b, name)?))
         .collect();
-    let first = |reports: &Reports| reports.values().next().map(|r| (r.policy.clone(), r.world.clone()));
-    let ((policy_a, world), (policy_b, _)) = (
-        first(&a).unwrap_or_default(),
-        first(&b).unwrap_or_default(),
-    );
+    let first = |reports: &Reports| {
+        reports
+            .values()
+            .next()
+            .map(|r| (r.policy.clone(), r.world.clone()))
+    };
+    let ((policy_a, world), (policy_b, _)) =
+        (first(&a).unwrap_or_default(), first(&b).unwrap_or_default());
     Ok(Comparison {
         a: format!("{policy_a} ({})", path_a.display()),
         b: format!("{policy_b} ({})", path_b.display()),
