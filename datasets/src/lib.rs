@@ -37,5 +37,6 @@ pub mod scinet_testbed;
 pub mod table;
 
 pub use table::{
-    CsvRow, ParquetError, ParquetRow, ReadError, parse_csv, read_csv, read_parquet, write_parquet,
+    CsvRow, ParquetError, ParquetRow, ParquetStream, ReadError, parse_csv, read_csv, read_parquet,
+    write_parquet,
 };

@@ -17,7 +17,7 @@ mod watch;
 
 pub use lanes::draw as draw_lanes;
 pub use page::render;
-pub use watch::{Column, LaneColumn, Lives, Span, Watched, Watching};
+pub use watch::{Both, Column, LaneColumn, Lives, Span, Watched, Watching};
 
 use crate::ids::HostId;
 use crate::qos::{Qos, Snapshot};
@@ -48,7 +48,7 @@ pub struct Contents<'a> {
     /// The fleet at each boundary.
     pub timeline: &'a [Snapshot],
     /// What each host was and when.
-    pub lives: &'a Lives<'a>,
+    pub lives: &'a Lives,
     /// How busy the hosts were.
     pub watching: &'a Watching,
     /// Migrations, by their start.

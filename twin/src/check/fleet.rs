@@ -1,5 +1,7 @@
 //! Sites, links, sizes and hosts: what is unused, beaten, free, or too slow to boot.
 
+use std::cmp::Reverse;
+
 use super::reach::dominates;
 use super::{Findings, Severity};
 use crate::world::{VmSize, World};
@@ -25,9 +27,10 @@ pub(super) fn check(world: &World, findings: &mut Findings) {
         }
         check_power(s, size, findings);
         check_prices(world, s, findings);
-        check_boot(world, s, findings);
+        check_boot_beyond(world, s, findings);
         check_dominated(world, s, findings);
     }
+    check_boot_intervals(world, findings);
     check_caps(world, findings);
     if !world.hosts.iter().any(|h| h.initially_on) {
         findings.add(
@@ -155,38 +158,93 @@ fn check_prices(world: &World, s: usize, findings: &mut Findings) {
     }
 }
 
-fn check_boot(world: &World, s: usize, findings: &mut Findings) {
+fn check_boot_beyond(world: &World, s: usize, findings: &mut Findings) {
     let size = &world.sizes[s];
-    let (boot_s, interval_s) = (size.boot.seconds(), world.interval.seconds());
-    let episode_s = world.episode().seconds();
-    if boot_s >= episode_s {
-        findings.add(
-            (Severity::Warning, "boot-beyond-episode"),
-            format!("sizes[{s}].boot_s"),
-            [
-                format!(
-                    "\"{}\" boots for {boot_s} s, and an episode lasts {episode_s} s",
-                    size.name
-                ),
-                "a host that is off never serves in an episode".into(),
-                "set more episode_intervals or a shorter boot_s".into(),
-            ],
-        );
-    } else if boot_s > interval_s {
-        findings.add(
-            (Severity::Note, "boot-spans-intervals"),
-            format!("sizes[{s}].boot_s"),
-            [
-                format!(
-                    "\"{}\" boots for {boot_s} s, which is {:.0} intervals of {interval_s} s",
-                    size.name,
-                    (boot_s / interval_s).ceil()
-                ),
-                "a policy must foresee the load by as much to have a host in time".into(),
-                "leave it if VMs boot so slowly: most do".into(),
-            ],
-        );
+    let (boot_s, episode_s) = (size.boot.seconds(), world.episode().seconds());
+    if boot_s < episode_s {
+        return;
     }
+    findings.add(
+        (Severity::Warning, "boot-beyond-episode"),
+        format!("sizes[{s}].boot_s"),
+        [
+            format!(
+                "\"{}\" boots for {boot_s} s, and an episode lasts {episode_s} s",
+                size.name
+            ),
+            "a host that is off never serves in an episode".into(),
+            "set more episode_intervals or a shorter boot_s".into(),
+        ],
+    );
+}
+
+/// Boots that last for intervals, told once for all sizes: most VMs boot so slowly.
+fn check_boot_intervals(world: &World, findings: &mut Findings) {
+    let slow = |s: &usize| {
+        let boot = world.sizes[*s].boot;
+        uses(world, *s) && boot > world.interval && boot < world.episode()
+    };
+    let slow: Vec<usize> = (0..world.sizes.len()).filter(slow).collect();
+    let Some(&slowest) = slow.iter().min_by_key(|&&s| Reverse(world.sizes[s].boot)) else {
+        return;
+    };
+    let names: Vec<String> = slow
+        .iter()
+        .map(|&s| format!("\"{}\"", world.sizes[s].name))
+        .collect();
+    let (boot_s, interval_s) = (
+        world.sizes[slowest].boot.seconds(),
+        world.interval.seconds(),
+    );
+    findings.add(
+        (Severity::Note, "boot-spans-intervals"),
+        format!("sizes[{slowest}].boot_s"),
+        [
+            format!(
+                "{} boot{} for up to {boot_s} s, which is {:.0} intervals of {interval_s} s",
+                names.join(", "),
+                if names.len() == 1 { "s" } else { "" },
+                (boot_s / interval_s).ceil()
+            ),
+            "a policy must foresee the load by as much to have a host in time".into(),
+            "leave it if these VMs boot so slowly, as most do".into(),
+        ],
+    );
+}
+
+/// A size that costs more than another one and has only memory for it, which nothing needs.
+fn check_memory_only(world: &World, (s, t): (usize, usize), site: usize, findings: &mut Findings) {
+    let (size, other) = (&world.sizes[s], &world.sizes[t]);
+    let mut costs = [costs(world, t, site), costs(world, s, site)];
+    for costs in &mut costs {
+        costs[2] = 0.0;
+    }
+    let fragments = world
+        .applications
+        .iter()
+        .flat_map(|a| a.variants.iter().flat_map(|v| &v.fragments));
+    // As many of any fragment as keep all vCPUs busy fit the smaller memory, and one more.
+    let enough = fragments.into_iter().all(|f| {
+        let busy = (other.vcpus / world.caps[f.cap].min(other.vcpus)).ceil();
+        f.ram.0 * (busy + 1.0) <= other.ram.0
+    });
+    let dearer = size.price_usd_per_hour[site] > other.price_usd_per_hour[site];
+    if size.ram.0 <= other.ram.0 || !enough || !dearer || !dominates(costs[0], costs[1]) {
+        return;
+    }
+    findings.add(
+        (Severity::Note, "size-memory-only"),
+        format!("sizes[{s}]"),
+        [
+            format!(
+                "\"{}\" costs more than \"{}\" at \"{}\" and has only more memory, and the memory \
+                 of \"{}\" already holds what keeps its vCPUs busy",
+                size.name, other.name, world.sites[site].name, other.name
+            ),
+            "a good policy turns these hosts on last, if ever".into(),
+            "leave it if the fleet is given; no fragment needs the memory".into(),
+        ],
+    );
 }
 
 /// A size that another one beats at a site where both stand.
@@ -204,7 +262,12 @@ fn check_dominated(world: &World, s: usize, findings: &mut Findings) {
         let better = (0..world.sizes.len()).find(|&t| {
             t != s && stand(t, site) && dominates(costs(world, t, site), costs(world, s, site))
         });
-        let Some(t) = better else { continue };
+        let Some(t) = better else {
+            for t in (0..world.sizes.len()).filter(|&t| t != s && stand(t, site)) {
+                check_memory_only(world, (s, t), site, findings);
+            }
+            continue;
+        };
         findings.add(
             (Severity::Warning, "size-dominated"),
             format!("sizes[{s}]"),

@@ -34,6 +34,10 @@ pub struct LoadReport {
     pub capacity_mips: f64,
     /// Requests per second, on average.
     pub rate_per_s: f64,
+    /// The quantile of arrivals that peaks are of; absent where they are of the busiest window of a
+    /// trace.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub peak_quantile: Option<f64>,
     /// With the most accurate variant of each application.
     pub most_accurate: Load,
     /// With the variant of least work of each application.
@@ -82,6 +86,7 @@ impl LoadReport {
         Self {
             capacity_mips: summary.capacity_mips,
             rate_per_s: summary.rate_per_s,
+            peak_quantile: (!matches!(world.workload, Workload::Trace(_))).then_some(QUANTILE),
             most_accurate: load(world, &summary, &accurate),
             least_work: load(world, &summary, &least),
         }
@@ -313,7 +318,7 @@ fn check_peak(world: &World, load: &LoadReport, findings: &mut Findings) {
         field.into(),
         [
             format!(
-                "the busiest {:.0} s bring {} of what all hosts can do, even with the variants of \
+                "busy {:.0} s bring {} of what all hosts can do, even with the variants of \
                  least work",
                 peak.window_s,
                 percent(peak.load)

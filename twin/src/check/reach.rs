@@ -336,40 +336,63 @@ fn check_dispatch(
     }
 }
 
-/// Variants that another one beats in everything.
+/// Variants that another one beats in everything, or in everything but the size of their fragments.
 fn check_variants(
     world: &World,
     a: usize,
     application: &ApplicationReach,
     findings: &mut Findings,
 ) {
+    let largest_mib = |v: usize| {
+        let fragments = &world.applications[a].variants[v].fragments;
+        fragments.iter().map(|f| f.ram.0).fold(0.0, f64::max)
+    };
+    // Hosts that all fragments of a variant fit on.
+    let fits = |v: usize| {
+        let hosts = 0..world.hosts.len();
+        hosts
+            .filter(|&h| world.size_of(h).ram.0 >= largest_mib(v))
+            .count() as f64
+    };
     let cost = |v: usize| {
-        let (reach, variant) = (&application.variants[v], &world.applications[a].variants[v]);
-        let ram = variant.fragments.iter().map(|f| f.ram.0);
+        let reach = &application.variants[v];
+        let fragments = &world.applications[a].variants[v].fragments;
         [
             -reach.accuracy,
             reach.work_mean_mi,
             reach.response_p50_s,
             reach.response_p90_s,
-            ram.clone().sum(),
-            ram.fold(0.0, f64::max),
+            fragments.iter().map(|f| f.ram.0).sum(),
+            -fits(v),
         ]
     };
     for v in 0..application.variants.len() {
-        let better =
-            (0..application.variants.len()).find(|&u| u != v && dominates(cost(u), cost(v)));
-        let Some(u) = better else { continue };
+        let others = (0..application.variants.len()).filter(|&u| u != v);
+        let Some(u) = others.into_iter().find(|&u| dominates(cost(u), cost(v))) else {
+            continue;
+        };
+        // Small fragments leave a choice of hosts, which the comparison does not see.
+        let smaller = largest_mib(v) < largest_mib(u);
+        let (severity, but, why) = if smaller {
+            (
+                Severity::Note,
+                ", though its largest fragment is larger",
+                "a good policy chooses it only to spread a request over hosts",
+            )
+        } else {
+            (Severity::Warning, "", "no good policy ever chooses it")
+        };
         findings.add(
-            (Severity::Warning, "variant-dominated"),
+            (severity, "variant-dominated"),
             format!("applications[{a}].variants[{v}]"),
             [
                 format!(
                     "\"{}\" of \"{}\" is beaten by \"{}\", which is at least as accurate and fast \
-                     and needs no more work and memory",
+                     and needs no more work and memory{but}",
                     application.variants[v].name, application.name, application.variants[u].name
                 ),
-                "no good policy ever chooses it".into(),
-                "check its numbers, or remove it".into(),
+                why.into(),
+                "check its numbers; leave it if it is to show that policies avoid it".into(),
             ],
         );
     }

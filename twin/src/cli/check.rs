@@ -79,8 +79,15 @@ fn text(report: &CheckReport) -> Result<String, std::fmt::Error> {
         "Load: {:.4} requests/s on hosts of {:.0} MIPS together",
         load.rate_per_s, load.capacity_mips
     )?;
-    load_line(out, "most accurate variants", &load.most_accurate)?;
-    load_line(out, "variants of least work", &load.least_work)?;
+    let peaks = match load.peak_quantile {
+        None => "busiest windows:".to_owned(),
+        Some(q) => format!(
+            "in all but {:.1} % of windows at most, of",
+            100.0 * (1.0 - q)
+        ),
+    };
+    load_line(out, "most accurate variants", &load.most_accurate, &peaks)?;
+    load_line(out, "variants of least work", &load.least_work, &peaks)?;
     writeln!(
         out,
         "\nResponse on idle hosts, without queues (late: beyond the deadline even so)"
@@ -143,11 +150,11 @@ fn text(report: &CheckReport) -> Result<String, std::fmt::Error> {
     Ok(text)
 }
 
-fn load_line(out: &mut String, name: &str, load: &Load) -> std::fmt::Result {
+fn load_line(out: &mut String, name: &str, load: &Load, what: &str) -> std::fmt::Result {
     let peaks: Vec<String> = load
         .peaks
         .iter()
-        .map(|p| format!("{:.0} s: {:.1} %", p.window_s, 100.0 * p.load))
+        .map(|p| format!("{:.0} s {:.1} %", p.window_s, 100.0 * p.load))
         .collect();
     let least = match load.hosts_least {
         Some(1) => "1 host is enough in the long run".into(),
@@ -156,7 +163,7 @@ fn load_line(out: &mut String, name: &str, load: &Load) -> std::fmt::Result {
     };
     writeln!(
         out,
-        "  {name}: mean {:.1} %; {least}\n    busiest windows of {}",
+        "  {name}: mean {:.1} %; {least}\n    {what} {}",
         100.0 * load.mean,
         peaks.join(", ")
     )

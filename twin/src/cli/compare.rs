@@ -74,7 +74,10 @@ fn policies(args: &Args) -> anyhow::Result<Comparison> {
     for name in [&args.a, &args.b] {
         let looks_like_file = name.contains(['/', '.']);
         if looks_like_file {
-            let source = std::io::Error::from(std::io::ErrorKind::NotFound);
+            let source = std::io::Error::new(
+                std::io::ErrorKind::NotFound,
+                "there is no such file, and no policy of that name",
+            );
             return Err(anyhow::Error::new(source).context(format!("{name}: cannot read")));
         }
     }

@@ -12,10 +12,10 @@ use serde::Serialize;
 use twin::World;
 use twin::events::EventLog;
 use twin::files::write_atomic;
-use twin::policy::{self, Policy};
+use twin::policy;
 use twin::qos::Snapshot;
-use twin::report::{self, Contents, Lives, Watched, Watching};
-use twin::simulate::{EventSink, Hooks, Options, Run, RunError, run_with};
+use twin::report::{self, Both, Contents, Lives, Watched};
+use twin::simulate::{EventSink, Hooks, Options, Run, run_with};
 use twin::workload::Split;
 
 use super::Format;
@@ -121,27 +121,40 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     let started = Instant::now();
     let mut on_boundary = |done| progress.at(done);
     let clock = || started.elapsed();
+    let mut lives = Lives::new(&world);
+    let mut watched = Watched::new(&world, policy.as_mut());
+    let mut both;
+    let events: Option<&mut dyn EventSink> = match (log.as_mut(), &args.report) {
+        (Some(log), Some(_)) => {
+            both = Both(log, &mut lives);
+            Some(&mut both)
+        }
+        (None, Some(_)) => Some(&mut lives),
+        (Some(log), None) => Some(log),
+        (None, None) => None,
+    };
     let mut hooks = Hooks {
-        events: log.as_mut().map(|log| log as &mut dyn EventSink),
+        events,
         progress: Some(&mut on_boundary),
         clock: Some(&clock),
     };
     let result = if args.report.is_some() {
-        run_watched(&world, policy.as_mut(), &options, hooks)
+        run_with(&world, &mut watched, &options, &mut hooks)
     } else {
-        run_with(&world, policy.as_mut(), &options, &mut hooks).map(|run| (run, None))
+        run_with(&world, watched.policy(), &options, &mut hooks)
     };
+    let watching = watched.into_watching();
     progress.finish();
     if let (Some(log), Some(path)) = (log, &args.events) {
         log.finish()
             .with_context(|| format!("{}: cannot write", path.display()))?;
     }
-    let (mut run, watched) = result?;
+    let mut run = result?;
     if let Some(path) = &args.timeline {
         write_timeline(path, &run.timeline)?;
     }
     let metrics = metrics(&mut run);
-    if let (Some(path), Some((lives, watching))) = (&args.report, &watched) {
+    if let Some(path) = &args.report {
         let contents = Contents {
             world: &world,
             policy: policy.name(),
@@ -151,32 +164,13 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
             qos: &run.qos,
             metrics: &metrics,
             timeline: &run.timeline,
-            lives,
-            watching,
+            lives: &lives,
+            watching: &watching,
             migrations: &[],
         };
         write_atomic(path, report::render(&contents).as_bytes())?;
     }
     print(args, &world, policy.name(), intervals, &run, metrics)
-}
-
-/// As [`run_with`], and keeps what a report shows.
-fn run_watched(
-    world: &World,
-    policy: &mut dyn Policy,
-    options: &Options,
-    mut hooks: Hooks<'_>,
-) -> Result<(Run, Option<(Lives<'static>, Watching)>), RunError> {
-    let mut lives = Lives::new(world, hooks.events.take());
-    let mut watched = Watched::new(world, policy);
-    let mut hooks = Hooks {
-        events: Some(&mut lives),
-        progress: hooks.progress.take(),
-        clock: hooks.clock,
-    };
-    let run = run_with(world, &mut watched, options, &mut hooks)?;
-    let watching = watched.into_watching();
-    Ok((run, Some((lives.alone(), watching))))
 }
 
 /// Refuses a file whose folder is missing before the run, not after it.

@@ -346,16 +346,16 @@ fn logs(path_a: &Path, path_b: &Path) -> Result<Comparison, CompareError> {
 fn divergence(a: &[(f64, String)], b: &[(f64, String)]) -> Divergence {
     let same = a.iter().zip(b).take_while(|(a, b)| a == b).count();
     let (a, b) = (a.get(same), b.get(same));
-    let told = |decided: Option<&(f64, String)>| {
-        decided.map_or_else(
-            || "nothing more".into(),
-            |(time_s, what)| format!("at {time_s} s: {what}"),
-        )
+    let first_s = a.map(|x| x.0).into_iter().chain(b.map(|x| x.0));
+    let first_s = first_s.reduce(f64::min);
+    let told = |decided: Option<&(f64, String)>| match decided {
+        None => "nothing more".into(),
+        Some((time_s, what)) if Some(*time_s) == first_s => what.clone(),
+        Some((time_s, what)) => format!("{what}, at {time_s} s"),
     };
-    let time_s = a.map(|x| x.0).into_iter().chain(b.map(|x| x.0));
     Divergence {
         seed: None,
-        time_s: time_s.reduce(f64::min),
+        time_s: first_s,
         a: told(a),
         b: told(b),
     }

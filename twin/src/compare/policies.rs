@@ -178,34 +178,48 @@ fn effective(observation: &Observation<'_>, decision: &Decision) -> Decision {
     effective
 }
 
-/// What `decision` has and `other` has not, in words.
+/// What `decision` has and `other` has not, in words: requests first, then hosts.
 fn told(observation: &Observation<'_>, decision: &Decision, other: &Decision) -> String {
-    /// Parts that are told; the rest is counted.
-    const PARTS: usize = 4;
-    let world = observation.world();
-    let actions = decision
-        .provisioning
-        .iter()
-        .filter(|action| !other.provisioning.contains(action))
-        .map(|action| {
-            let order = if action.on { "on" } else { "off" };
-            format!("{} {order}", world.hosts[action.host.index()].name)
-        });
-    let deployments = decision
+    let hosts = &observation.world().hosts;
+    let deployments: Vec<String> = decision
         .deployments
         .iter()
         .filter(|d| !other.deployments.contains(d))
-        .map(|d| deployed(observation, d));
-    let mut parts: Vec<String> = actions.chain(deployments).collect();
-    let rest = parts.len().saturating_sub(PARTS);
-    parts.truncate(PARTS);
-    if rest > 0 {
-        parts.push(format!("{rest} more"));
+        .map(|d| deployed(observation, d))
+        .collect();
+    let ordered = |on: bool| -> Vec<String> {
+        decision
+            .provisioning
+            .iter()
+            .filter(|action| action.on == on && !other.provisioning.contains(action))
+            .map(|action| hosts[action.host.index()].name.clone())
+            .collect()
+    };
+    let mut parts: Vec<String> = listed(&deployments, "; ").into_iter().collect();
+    for (order, names) in [("on", ordered(true)), ("off", ordered(false))] {
+        parts.extend(listed(&names, ", ").map(|names| format!("{order}: {names}")));
     }
     if parts.is_empty() {
         return "nothing more".into();
     }
     parts.join("; ")
+}
+
+/// The first of some things, and how many more there are; `None` if there are none.
+fn listed(things: &[String], between: &str) -> Option<String> {
+    /// Things that are told; the rest is counted.
+    const TOLD: usize = 3;
+    let rest = things.len().saturating_sub(TOLD);
+    let mut text = things
+        .iter()
+        .take(TOLD)
+        .cloned()
+        .collect::<Vec<_>>()
+        .join(between);
+    if rest > 0 {
+        text = format!("{text} and {rest} more");
+    }
+    (!things.is_empty()).then_some(text)
 }
 
 fn deployed(observation: &Observation<'_>, deployment: &Deployment) -> String {
@@ -261,7 +275,7 @@ mod tests {
         let first = &comparison.divergences[0];
         // At the first boundary best-fit turns empty hosts off, and round-robin none.
         assert_eq!((first.seed, first.time_s), (Some(5), Some(0.0)));
-        assert!(first.b.contains(" off; "), "{first:?}");
+        assert!(first.b.contains("off: "), "{first:?}");
         let threads = |n| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(n).build();
             pool.expect("a pool starts")

@@ -332,7 +332,7 @@ mod tests {
         );
         check(
             &[STARTED, &arrived[..30]],
-            "log.jsonl:2: is no event: EOF while parsing a string; the log ends in the middle of it, \
+            "log.jsonl:2: is no event: EOF while parsing a value; the log ends in the middle of it, \
              so the run may have been killed",
         );
     }

@@ -11,17 +11,11 @@ use crate::state::{Epoch, Request};
 use crate::units::SimTime;
 use crate::world::World;
 
-/// What each host was and when; passes events on.
-pub struct Lives<'s> {
+/// What each host was and when.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lives {
     /// For each host, what it was from when on.
     spans: Vec<Vec<(SimTime, Lifecycle)>>,
-    next: Option<&'s mut dyn EventSink>,
-}
-
-impl std::fmt::Debug for Lives<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Lives").finish_non_exhaustive()
-    }
 }
 
 /// A stretch of time in which a host was one thing.
@@ -35,10 +29,10 @@ pub struct Span {
     pub lifecycle: Lifecycle,
 }
 
-impl<'s> Lives<'s> {
-    /// The hosts of `world` as they are at the start; events also go to `next`.
+impl Lives {
+    /// The hosts of `world` as they are at the start.
     #[must_use]
-    pub fn new(world: &World, next: Option<&'s mut dyn EventSink>) -> Self {
+    pub fn new(world: &World) -> Self {
         let first = |on| if on { Lifecycle::On } else { Lifecycle::Off };
         Self {
             spans: world
@@ -46,16 +40,6 @@ impl<'s> Lives<'s> {
                 .iter()
                 .map(|host| vec![(SimTime::ZERO, first(host.initially_on))])
                 .collect(),
-            next,
-        }
-    }
-
-    /// What is kept, without the other sink.
-    #[must_use]
-    pub fn alone(self) -> Lives<'static> {
-        Lives {
-            spans: self.spans,
-            next: None,
         }
     }
 
@@ -77,36 +61,51 @@ impl<'s> Lives<'s> {
 }
 
 #[expect(private_interfaces, reason = "only this crate implements sinks")]
-impl EventSink for Lives<'_> {
-    fn arrived(&mut self, now: SimTime, request: &Request) {
-        if let Some(next) = &mut self.next {
-            next.arrived(now, request);
-        }
-    }
-
-    fn deployed(&mut self, now: SimTime, deployment: &Deployment) {
-        if let Some(next) = &mut self.next {
-            next.deployed(now, deployment);
-        }
-    }
-
-    fn fragment_done(&mut self, now: SimTime, request: RequestId, index: usize, host: HostId) {
-        if let Some(next) = &mut self.next {
-            next.fragment_done(now, request, index, host);
-        }
-    }
-
-    fn completed(&mut self, now: SimTime, request: &Request, variant: VariantId, late: bool) {
-        if let Some(next) = &mut self.next {
-            next.completed(now, request, variant, late);
-        }
-    }
+impl EventSink for Lives {
+    fn arrived(&mut self, _: SimTime, _: &Request) {}
+    fn deployed(&mut self, _: SimTime, _: &Deployment) {}
+    fn fragment_done(&mut self, _: SimTime, _: RequestId, _: usize, _: HostId) {}
+    fn completed(&mut self, _: SimTime, _: &Request, _: VariantId, _: bool) {}
 
     fn lifecycle(&mut self, now: SimTime, host: HostId, lifecycle: Lifecycle) {
         self.spans[host.index()].push((now, lifecycle));
-        if let Some(next) = &mut self.next {
-            next.lifecycle(now, host, lifecycle);
-        }
+    }
+}
+
+/// Hands each event to two sinks.
+pub struct Both<'a>(pub &'a mut dyn EventSink, pub &'a mut dyn EventSink);
+
+impl std::fmt::Debug for Both<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Both").finish_non_exhaustive()
+    }
+}
+
+#[expect(private_interfaces, reason = "only this crate implements sinks")]
+impl EventSink for Both<'_> {
+    fn arrived(&mut self, now: SimTime, request: &Request) {
+        self.0.arrived(now, request);
+        self.1.arrived(now, request);
+    }
+
+    fn deployed(&mut self, now: SimTime, deployment: &Deployment) {
+        self.0.deployed(now, deployment);
+        self.1.deployed(now, deployment);
+    }
+
+    fn fragment_done(&mut self, now: SimTime, request: RequestId, index: usize, host: HostId) {
+        self.0.fragment_done(now, request, index, host);
+        self.1.fragment_done(now, request, index, host);
+    }
+
+    fn completed(&mut self, now: SimTime, request: &Request, variant: VariantId, late: bool) {
+        self.0.completed(now, request, variant, late);
+        self.1.completed(now, request, variant, late);
+    }
+
+    fn lifecycle(&mut self, now: SimTime, host: HostId, lifecycle: Lifecycle) {
+        self.0.lifecycle(now, host, lifecycle);
+        self.1.lifecycle(now, host, lifecycle);
     }
 }
 
@@ -249,6 +248,11 @@ impl<'a> Watched<'a> {
             policy,
             watching: Watching::new(world),
         }
+    }
+
+    /// The policy itself, unwatched.
+    pub fn policy(&mut self) -> &mut dyn Policy {
+        self.policy
     }
 
     /// What was seen.
