@@ -235,6 +235,9 @@ fn reports(path_a: &Path, path_b: &Path) -> Result<Comparison, CompareError> {
     })
 }
 
+/// What both sides did with a request: response time, and one if late.
+type Pair = ((f64, f64), (f64, f64));
+
 /// What is kept of an event log.
 #[derive(Default)]
 struct Kept {
@@ -311,7 +314,7 @@ fn logs(path_a: &Path, path_b: &Path) -> Result<Comparison, CompareError> {
             ));
         }
     }
-    let pairs: Vec<((f64, f64), (f64, f64))> = a
+    let pairs: Vec<Pair> = a
         .answered
         .iter()
         .filter_map(|(request, answer)| Some((*answer, *b.answered.get(request)?)))
@@ -324,7 +327,7 @@ fn logs(path_a: &Path, path_b: &Path) -> Result<Comparison, CompareError> {
         ));
     }
     let batch = pairs.len().div_ceil(BATCHES).max(1);
-    let means = |of: &dyn Fn(&((f64, f64), (f64, f64))) -> f64| -> Vec<f64> {
+    let means = |of: &dyn Fn(&Pair) -> f64| -> Vec<f64> {
         let mean = |part: &[_]| part.iter().map(of).sum::<f64>() / part.len() as f64;
         pairs.chunks(batch).map(mean).collect()
     };

@@ -57,7 +57,7 @@ pub fn draw(contents: &Contents<'_>, id: &str, screen: Screen) -> String {
         let y = row.top_of(*lane) + (height - GAP).min(14.0) / 2.0 + 4.0;
         let room = left - 12.0;
         svg.label("name", Anchor::End, (left - 8.0, y), text, room);
-        if height < 12.0 && *lane > 0 {
+        if (height < 12.0 || !lanes.single()) && *lane > 0 {
             let y = row.top_of(*lane) - GAP / 2.0;
             svg.line("axis", (plot.left, y), (plot.right, y));
         }
@@ -112,6 +112,13 @@ fn lane_height(lanes: &Lanes) -> f64 {
 /// Lanes that are named: all of them, or the first of each size and site where lanes are thin.
 fn labels(contents: &Contents<'_>, height: f64) -> Vec<(usize, String)> {
     let lanes = &contents.watching.lanes;
+    if !lanes.single() {
+        let names = lanes.names.iter().zip(&lanes.hosts);
+        return names
+            .map(|(name, hosts)| format!("{hosts} × {name}"))
+            .enumerate()
+            .collect();
+    }
     if height >= 12.0 {
         return lanes.names.iter().cloned().enumerate().collect();
     }

@@ -117,11 +117,12 @@ fn a_short_run_and_a_run_of_many_intervals_have_pages() {
 
 #[test]
 fn a_large_fleet_is_drawn_by_size_and_site() {
-    let world = world(HOSTS_DRAWN as u32 + 2);
+    let world = world(202);
+    assert!(world.hosts.len() > HOSTS_DRAWN);
     let shown = page(&world, 4, &[]);
     check(&shown);
     assert!(shown.contains("too large for a lane a host"));
-    assert_eq!(shown.matches("<title>small west</title>").count(), 2);
+    assert_eq!(shown.matches("<title>101 × small west</title>").count(), 2);
     assert!(!shown.contains("small-west-01"), "no host is named");
     let lanes = Lanes::of(&world);
     assert_eq!((lanes.names.len(), lanes.hosts[0]), (2, 101));
