@@ -87,6 +87,14 @@ impl Svg {
         ));
     }
 
+    /// A small disk.
+    pub fn dot(&mut self, class: &str, at: (f64, f64), radius: f64) {
+        let (x, y, r) = (px(at.0), px(at.1), px(radius));
+        self.push(format_args!(
+            r#"<circle class="{class}" cx="{x}" cy="{y}" r="{r}"/>"#
+        ));
+    }
+
     /// Rectangles that look alike, as one shape: corner and size of each.
     pub fn cells(
         &mut self,

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use clap::ValueEnum;
 use twin::World;
-use twin::check::{CheckReport, Finding, Load, Severity};
+use twin::check::{ApplicationReach, CheckReport, Finding, Load, Severity};
 
 use super::Format;
 use super::failure::Denied;
@@ -88,34 +88,7 @@ fn text(report: &CheckReport) -> Result<String, std::fmt::Error> {
     };
     load_line(out, "most accurate variants", &load.most_accurate, &peaks)?;
     load_line(out, "variants of least work", &load.least_work, &peaks)?;
-    writeln!(
-        out,
-        "\nResponse on idle hosts, without queues (late: beyond the deadline even so)"
-    )?;
-    let names = report.applications.iter().flat_map(|a| {
-        let variants = a.variants.iter().map(|v| v.name.chars().count() + 2);
-        variants.chain([a.name.chars().count()])
-    });
-    let width = names.max().unwrap_or(0);
-    for a in &report.applications {
-        writeln!(
-            out,
-            "  {:width$}  deadline {} s, {:.4} requests/s",
-            a.name, a.deadline_s, a.rate_per_s
-        )?;
-        for v in &a.variants {
-            writeln!(
-                out,
-                "    {:short$}  p50 {:8.3} s   p90 {:8.3} s   late {:5.1} %   accuracy {:.3}",
-                v.name,
-                v.response_p50_s,
-                v.response_p90_s,
-                100.0 * v.late_ratio,
-                v.accuracy,
-                short = width.saturating_sub(2)
-            )?;
-        }
-    }
+    reach(out, &report.applications)?;
     let terms: Vec<String> = report
         .terms
         .iter()
@@ -148,6 +121,38 @@ fn text(report: &CheckReport) -> Result<String, std::fmt::Error> {
         counted(Severity::Note)
     )?;
     Ok(text)
+}
+
+fn reach(out: &mut String, applications: &[ApplicationReach]) -> std::fmt::Result {
+    writeln!(
+        out,
+        "\nResponse on idle hosts, without queues (late: beyond the deadline even so)"
+    )?;
+    let names = applications.iter().flat_map(|a| {
+        let variants = a.variants.iter().map(|v| v.name.chars().count() + 2);
+        variants.chain([a.name.chars().count()])
+    });
+    let width = names.max().unwrap_or(0);
+    for a in applications {
+        writeln!(
+            out,
+            "  {:width$}  deadline {} s, {:.4} requests/s",
+            a.name, a.deadline_s, a.rate_per_s
+        )?;
+        for v in &a.variants {
+            writeln!(
+                out,
+                "    {:short$}  p50 {:8.3} s   p90 {:8.3} s   late {:5.1} %   accuracy {:.3}",
+                v.name,
+                v.response_p50_s,
+                v.response_p90_s,
+                100.0 * v.late_ratio,
+                v.accuracy,
+                short = width.saturating_sub(2)
+            )?;
+        }
+    }
+    Ok(())
 }
 
 fn load_line(out: &mut String, name: &str, load: &Load, what: &str) -> std::fmt::Result {

@@ -106,17 +106,12 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
         split: args.split.into(),
         timeline: args.timeline.is_some() || args.report.is_some(),
     };
-    if let Some(path) = &args.report {
-        check_folder(path)?;
-    }
-    let mut log = match &args.events {
-        Some(path) => {
-            let file =
-                File::create(path).with_context(|| format!("{}: cannot create", path.display()))?;
-            Some(EventLog::new(&world, BufWriter::new(file)))
-        }
-        None => None,
-    };
+    args.report.as_deref().map(check_folder).transpose()?;
+    let mut log = args
+        .events
+        .as_deref()
+        .map(|path| log_to(path, &world))
+        .transpose()?;
     let mut progress = Progress::new("intervals", intervals);
     let started = Instant::now();
     let mut on_boundary = |done| progress.at(done);
@@ -138,10 +133,9 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
         progress: Some(&mut on_boundary),
         clock: Some(&clock),
     };
-    let result = if args.report.is_some() {
-        run_with(&world, &mut watched, &options, &mut hooks)
-    } else {
-        run_with(&world, watched.policy(), &options, &mut hooks)
+    let result = match args.report {
+        Some(_) => run_with(&world, &mut watched, &options, &mut hooks),
+        None => run_with(&world, watched.policy(), &options, &mut hooks),
     };
     let watching = watched.into_watching();
     progress.finish();
@@ -171,6 +165,12 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
         write_atomic(path, report::render(&contents).as_bytes())?;
     }
     print(args, &world, policy.name(), intervals, &run, metrics)
+}
+
+/// The event log of a run in `world`, written to `path`.
+fn log_to<'w>(path: &Path, world: &'w World) -> anyhow::Result<EventLog<'w, BufWriter<File>>> {
+    let file = File::create(path).with_context(|| format!("{}: cannot create", path.display()))?;
+    Ok(EventLog::new(world, BufWriter::new(file)))
 }
 
 /// Refuses a file whose folder is missing before the run, not after it.

@@ -280,5 +280,7 @@ fn draw_migrations(svg: &mut Svg, contents: &Contents<'_>, row: &Row, at: &impl 
         let class = format!("migration {}", outcome.name());
         let ends = ((at(start_s), middle(from)), (at(end_s), middle(to)));
         svg.arc(&class, ends.0, ends.1, &tooltip);
+        // The dot tells where it goes to.
+        svg.dot(&format!("end {}", outcome.name()), ends.1, 2.8);
     }
 }

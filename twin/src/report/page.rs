@@ -156,7 +156,7 @@ fn migrations(contents: &Contents<'_>) -> String {
         of.filter(|m| m.outcome == outcome).count()
     };
     format!(
-        "<p>Migrations: {} completed, {} failed, {} canceled.</p>\n",
+        "<p>Migrations: {} completed, {} failed, {} canceled; each arc ends with a dot on the destination.</p>\n",
         count(Outcome::Completed),
         count(Outcome::Failed),
         count(Outcome::Canceled)
