@@ -124,7 +124,7 @@ struct SpanRow {
 }
 
 fn request_columns(rows: &[RequestRow]) -> Columns {
-    let variant = |row: &RequestRow| row.deployed.as_ref().map(|d| d.1);
+    let deployed_s = |row: &RequestRow| row.deployed.as_ref().map(|d| d.1);
     Columns::new(rows.len())
         .u64("request_id", rows.iter().map(|row| row.id))
         .text(
@@ -138,7 +138,7 @@ fn request_columns(rows: &[RequestRow]) -> Columns {
             rows.iter()
                 .map(|row| row.deployed.as_ref().map(|d| d.0.as_str())),
         )
-        .optional_f64("deployed_s", rows.iter().map(variant))
+        .optional_f64("deployed_s", rows.iter().map(deployed_s))
         .optional_f64(
             "completed_s",
             rows.iter().map(|row| row.completed.map(|c| c.0)),
@@ -249,6 +249,20 @@ struct Life {
 }
 
 impl Life {
+    /// Ends a stretch, unless the host was that for no time at all, and begins the next.
+    fn change(
+        &mut self,
+        host: &str,
+        (state, start_s): (HostState, f64),
+        tables: &mut Tables,
+    ) -> Result<(), ParquetError> {
+        if start_s > self.start_s {
+            tables.hosts.push(self.row(host, start_s, false))?;
+        }
+        (self.state, self.start_s) = (state, start_s);
+        Ok(())
+    }
+
     fn row(&self, host: &str, end_s: f64, until_end: bool) -> SpanRow {
         SpanRow {
             host: host.to_owned(),
@@ -287,17 +301,7 @@ impl Run {
                 size,
                 site,
                 state,
-            } => {
-                let life = Life {
-                    size,
-                    site,
-                    state,
-                    start_s: time_s,
-                };
-                if self.hosts.insert(host.clone(), life).is_some() {
-                    return Err(reader.wrong(format!("host {host} is there twice")).into());
-                }
-            }
+            } => self.begin(host, size, site, (state, time_s), reader)?,
             Event::Arrived {
                 request,
                 application,
@@ -348,13 +352,31 @@ impl Run {
             Event::Lifecycle { host, state, .. } => {
                 let life = self.hosts.get_mut(&host);
                 let life = life.ok_or_else(|| unknown(reader, "host", &host))?;
-                // What a host was for no time at all is no stretch.
-                if time_s > life.start_s {
-                    tables.hosts.push(life.row(&host, time_s, false))?;
-                }
-                (life.state, life.start_s) = (state, time_s);
+                life.change(&host, (state, time_s), tables)?;
             }
         }
+        Ok(())
+    }
+
+    /// Notes a host as it is at the start.
+    fn begin<R: std::io::BufRead>(
+        &mut self,
+        host: String,
+        size: String,
+        site: String,
+        (state, start_s): (HostState, f64),
+        reader: &Reader<R>,
+    ) -> Result<(), EventsError> {
+        if self.hosts.contains_key(&host) {
+            return Err(reader.wrong(format!("host {host} is there twice")));
+        }
+        let life = Life {
+            size,
+            site,
+            state,
+            start_s,
+        };
+        self.hosts.insert(host, life);
         Ok(())
     }
 
