@@ -42,5 +42,6 @@ pub mod table;
 pub mod vm_speed;
 
 pub use table::{
-    CsvRow, ParquetError, ParquetRow, ReadError, parse_csv, read_csv, read_parquet, write_parquet,
+    CsvRow, ParquetError, ParquetRow, ParquetStream, ReadError, parse_csv, read_csv, read_parquet,
+    write_parquet,
 };

@@ -123,34 +123,37 @@ pub struct Hooks<'a> {
 #[expect(private_interfaces, reason = "only this crate implements sinks")]
 pub trait EventSink {
     /// A request arrived.
-    fn arrived(&mut self, now: SimTime, request: &Request);
+    fn arrived(&mut self, _now: SimTime, _request: &Request) {}
     /// A request was deployed.
-    fn deployed(&mut self, now: SimTime, deployment: &crate::decision::Deployment);
+    fn deployed(&mut self, _now: SimTime, _deployment: &crate::decision::Deployment) {}
     /// A fragment ended.
     fn fragment_done(
         &mut self,
-        now: SimTime,
-        request: crate::ids::RequestId,
-        index: usize,
-        host: crate::ids::HostId,
-    );
+        _now: SimTime,
+        _request: crate::ids::RequestId,
+        _index: usize,
+        _host: crate::ids::HostId,
+    ) {
+    }
     /// A request was answered.
     fn completed(
         &mut self,
-        now: SimTime,
-        request: &Request,
-        variant: crate::ids::VariantId,
-        late: bool,
-    );
+        _now: SimTime,
+        _request: &Request,
+        _variant: crate::ids::VariantId,
+        _late: bool,
+    ) {
+    }
     /// A host changed its state.
     fn lifecycle(
         &mut self,
-        now: SimTime,
-        host: crate::ids::HostId,
-        lifecycle: crate::host::Lifecycle,
-    );
+        _now: SimTime,
+        _host: crate::ids::HostId,
+        _lifecycle: crate::host::Lifecycle,
+    ) {
+    }
     /// Something happened to the fleet that nobody decided.
-    fn incident(&mut self, now: SimTime, incident: &Incident);
+    fn incident(&mut self, _now: SimTime, _incident: &Incident) {}
 }
 
 /// Records response times and the timeline, and passes events on.

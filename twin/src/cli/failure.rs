@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use thiserror::Error;
 use twin::calibrate::CalibrateError;
+use twin::compare::CompareError;
 use twin::cosim::CosimError;
 use twin::cosim::telemetry::TelemetryError;
 use twin::delay::MeasurementsError;
@@ -15,6 +16,11 @@ use twin::world::WorldError;
 #[derive(Debug, Error)]
 #[error("{0}")]
 pub(crate) struct Usage(pub(crate) String);
+
+/// A check found what it was told to deny.
+#[derive(Debug, Error)]
+#[error("{0}")]
+pub(crate) struct Denied(pub(crate) String);
 
 /// Prints `error` with its causes, and gives the exit code that stands for it.
 pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
@@ -39,6 +45,12 @@ pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
 fn code(error: &anyhow::Error) -> u8 {
     if error.downcast_ref::<Usage>().is_some() {
         return 2;
+    }
+    if error.downcast_ref::<Denied>().is_some() {
+        return 64;
+    }
+    if error.downcast_ref::<CompareError>().is_some() {
+        return 65;
     }
     if let Some(error) = error.downcast_ref::<WorldError>() {
         return match error {
