@@ -13,6 +13,7 @@
 pub mod arrivals;
 pub mod calibrate;
 pub mod checker;
+pub mod container;
 pub mod decision;
 pub mod demand;
 pub mod distribution;
