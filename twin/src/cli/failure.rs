@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use thiserror::Error;
 use twin::calibrate::CalibrateError;
 use twin::recording::RecordingError;
+use twin::replay::ReplayError;
 use twin::world::WorldError;
 
 /// The command line asks for something that does not exist.
@@ -43,6 +44,9 @@ fn code(error: &anyhow::Error) -> u8 {
             WorldError::Parse { .. } | WorldError::Invalid { .. } => 64,
             WorldError::Arrivals { .. } => 65,
         };
+    }
+    if let Some(error) = error.downcast_ref::<ReplayError>() {
+        return error.exit_code();
     }
     if let Some(error) = error.downcast_ref::<RecordingError>() {
         return recording_code(error);
