@@ -11,9 +11,12 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use datasets::azure_catalog::{Price, VmSize};
 use datasets::azure_llm::{self, LlmRequest, TraceRow};
+use datasets::container_trace;
 use datasets::power_curves::{AzureInstance, PowerCoefficient, PowerCurve};
 use datasets::scinet_testbed::{HostSample, Task};
-use datasets::{CsvRow, ParquetRow, arrivals, read_csv, read_parquet, recording, write_parquet};
+use datasets::{
+    CsvRow, ParquetRow, arrivals, read_csv, read_parquet, recording, scinet_recorded, write_parquet,
+};
 
 const DATA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/data");
 const WORLDS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../twin/worlds");
@@ -35,6 +38,7 @@ fn main() -> Result<()> {
 /// Reads every original file under `from` and writes its copy.
 fn import(from: &Path) -> Result<()> {
     let to = Path::new(DATA);
+    import_recordings(from, to)?;
     let trace = from.join("azure-llm-2023");
     let code: Vec<TraceRow> = read_csv(trace.join("AzureLLMInferenceTrace_code.csv"))?;
     let conversation: Vec<TraceRow> = read_csv(trace.join("AzureLLMInferenceTrace_conv.csv"))?;
@@ -67,6 +71,28 @@ fn import(from: &Path) -> Result<()> {
         "power/azure-instances.csv",
         "power/azure_instances.parquet",
     ))
+}
+
+/// Those whose originals are not one CSV file a table.
+fn import_recordings(from: &Path, to: &Path) -> Result<()> {
+    for name in ["surf-week", "bitbrains-small"] {
+        let (from, to) = (from.join(name), to.join(name));
+        let trace = container_trace::read_original(
+            &from.join("tasks.parquet"),
+            &from.join("fragments.parquet"),
+        )?;
+        write_parquet(&trace.jobs, to.join("jobs.parquet"))?;
+        write_parquet(&trace.demand, to.join("demand.parquet"))?;
+    }
+    let name = |what: &str| {
+        let file = format!("scinet-recorded/scinet_{what}_with_interval.csv");
+        from.join(file)
+    };
+    let (hosts, energy) =
+        scinet_recorded::read_original(&name("cpu"), &name("enable"), &name("energy"))?;
+    write_parquet(&hosts, to.join("scinet-recorded/hosts.parquet"))?;
+    write_parquet(&energy, to.join("scinet-recorded/energy.parquet"))?;
+    Ok(())
 }
 
 fn copy<R: CsvRow + ParquetRow>(

@@ -15,7 +15,7 @@
 //! ```
 //!
 //! - **Traces** as they were published: one module each ([`azure_llm`], [`scinet_testbed`],
-//!   [`azure_catalog`], [`power_curves`]), read by [`read_csv`] with errors that name file, line
+//!   [`scinet_recorded`], [`surf_week`], [`bitbrains`], [`azure_catalog`], [`power_curves`]), read by [`read_csv`] with errors that name file, line
 //!   and column.
 //! - **Copies** of them in `data/`, in compact Parquet with a card and a license each, read by
 //!   [`read_parquet`].
@@ -29,11 +29,15 @@
 pub mod arrivals;
 pub mod azure_catalog;
 pub mod azure_llm;
+pub mod bitbrains;
+pub mod container_trace;
 pub mod decisions;
 mod files;
 pub mod power_curves;
 pub mod recording;
+pub mod scinet_recorded;
 pub mod scinet_testbed;
+pub mod surf_week;
 pub mod table;
 
 pub use table::{

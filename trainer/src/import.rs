@@ -5,8 +5,13 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 use datasets::azure_llm::{self, TraceRow};
+use datasets::container_trace::{self, Job, Step};
+use datasets::scinet_recorded::{self, Energy, HostState};
 use datasets::scinet_testbed::{HostSample, Task};
-use datasets::{arrivals, read_csv, recording};
+use datasets::{arrivals, bitbrains, read_csv, read_parquet, recording, surf_week};
+
+use twin::replay::MANIFEST_FILE;
+use twin::replay::containers::{DEMAND_FILE, JOBS_FILE};
 
 use crate::files::{create_folder, write_atomic};
 
@@ -22,6 +27,12 @@ pub enum Source {
     AzureLlm,
     /// SciNet's testbed: --tasks and --hosts; --out is a folder for tasks.csv and hosts.csv
     ScinetTestbed,
+    /// A week of the cluster SURF Lisa: --folder datasets/data/surf-week; --out is a folder
+    SurfWeek,
+    /// 50 VMs of Bitbrains: --folder datasets/data/bitbrains-small; --out is a folder
+    BitbrainsSmall,
+    /// SciNet's own oracle: --folder datasets/data/scinet-recorded; --out is a folder
+    ScinetRecorded,
 }
 
 /// Turn an original trace into the plain files that the twin reads.
@@ -42,6 +53,15 @@ pub struct Args {
     /// Hosts of the recorded run.
     #[arg(long, value_name = "FILE", required_if_eq("from", "scinet-testbed"))]
     pub hosts: Option<PathBuf>,
+    /// Folder with the project's copy of the trace.
+    #[arg(
+        long,
+        value_name = "FOLDER",
+        required_if_eq_any([
+            ("from", "surf-week"), ("from", "bitbrains-small"), ("from", "scinet-recorded")
+        ])
+    )]
+    pub folder: Option<PathBuf>,
     /// The file, or for a recording the folder, that is written.
     #[arg(long, value_name = "PATH")]
     pub out: PathBuf,
@@ -54,6 +74,13 @@ pub struct Args {
 /// If a file cannot be read or written, or a line is not what the trace promises; the message names
 /// the file, the line and the column.
 pub fn run(args: &Args) -> Result<()> {
+    if let Some(folder) = &args.folder {
+        let files = [&args.code, &args.conversation, &args.tasks, &args.hosts];
+        if files.iter().any(|file| file.is_some()) {
+            bail!("--folder takes no other input");
+        }
+        return import_copy(args.from, folder, &args.out);
+    }
     match (
         args.from,
         &args.code,
@@ -73,7 +100,46 @@ pub fn run(args: &Args) -> Result<()> {
         (Source::ScinetTestbed, ..) => {
             bail!("--from scinet-testbed takes --tasks and --hosts, and no other input")
         }
+        (Source::SurfWeek | Source::BitbrainsSmall | Source::ScinetRecorded, ..) => {
+            bail!("this trace takes --folder, and no other input")
+        }
     }
+}
+
+/// Turns the copy in `folder` into a recording that `twin replay` takes.
+fn import_copy(from: Source, folder: &Path, out: &Path) -> Result<()> {
+    let files = match from {
+        Source::SurfWeek => containers(folder, surf_week::MANIFEST)?,
+        Source::BitbrainsSmall => containers(folder, bitbrains::MANIFEST)?,
+        Source::ScinetRecorded => {
+            let hosts: Vec<HostState> = read_parquet(folder.join("hosts.parquet"))?;
+            let energy: Vec<Energy> = read_parquet(folder.join("energy.parquet"))?;
+            vec![
+                (MANIFEST_FILE, scinet_recorded::manifest()),
+                ("hosts.csv", scinet_recorded::hosts_to_csv(&hosts)),
+                ("energy.csv", scinet_recorded::energy_to_csv(&energy)),
+            ]
+        }
+        Source::AzureLlm | Source::ScinetTestbed => {
+            bail!("--folder is for surf-week, bitbrains-small and scinet-recorded")
+        }
+    };
+    create_folder(out).context("--out of a recording is a folder")?;
+    for (name, text) in files {
+        write_atomic(&out.join(name), text.as_bytes())?;
+    }
+    Ok(())
+}
+
+/// The plain files of a trace of containers.
+fn containers(folder: &Path, manifest: &str) -> Result<Vec<(&'static str, String)>> {
+    let jobs: Vec<Job> = read_parquet(folder.join("jobs.parquet"))?;
+    let demand: Vec<Step> = read_parquet(folder.join("demand.parquet"))?;
+    Ok(vec![
+        (MANIFEST_FILE, manifest.to_owned()),
+        (JOBS_FILE, container_trace::jobs_to_csv(&jobs)),
+        (DEMAND_FILE, container_trace::demand_to_csv(&demand)),
+    ])
 }
 
 fn import_azure_llm(code: &Path, conversation: &Path, out: &Path) -> Result<()> {

@@ -138,7 +138,7 @@ fn read_power(path: &Path, manifest: &Manifest) -> Result<Vec<f64>, ReplayError>
         rows += 1;
         Ok(())
     })?;
-    if rows % manifest.hosts != 0 {
+    if !rows.is_multiple_of(manifest.hosts) {
         let problem = "the last interval lacks hosts; the file was cut off";
         return Err(ReplayError::file(path, problem));
     }
