@@ -255,6 +255,7 @@ fn help_documents_the_exit_codes() {
         &["--help"][..],
         &["simulate", "--help"],
         &["calibrate", "--help"],
+        &["replay", "--help"],
     ] {
         let text = printed(args);
         assert!(

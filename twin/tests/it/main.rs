@@ -3,4 +3,5 @@
 mod cli;
 mod gap;
 mod policies;
+mod replay;
 mod scenario;
