@@ -15,11 +15,11 @@
 //! ```
 //!
 //! - **Traces** as they were published: one module each ([`azure_llm`], [`scinet_testbed`],
-//!   [`scinet_recorded`], [`surf_week`], [`bitbrains`], [`azure_catalog`], [`power_curves`]), read by [`read_csv`] with errors that name file, line
-//!   and column.
+//!   [`scinet_recorded`], [`surf_week`], [`bitbrains`], [`azure_catalog`], [`power_curves`]), read
+//!   with errors that name file, line and column, as by [`read_csv`].
 //! - **Copies** of them in `data/`, in compact Parquet with a card and a license each, read by
 //!   [`read_parquet`].
-//! - **Plain formats** for the twin: [`arrivals`] and [`recording`].
+//! - **Plain formats** for the twin: [`arrivals`], [`recording`] and [`container_trace`].
 //! - **Decision datasets**, which teach a policy: [`decisions`].
 //!
 //! Left out: downloading, and simulation of any kind.
