@@ -637,6 +637,14 @@ impl Frame {
         u64, u64, u64, "unsigned 64-bit integers"
     );
     column_reader!(
+        /// The 32-bit whole numbers of `column`, which may be below 0.
+        i32, i32, i32, "signed 32-bit integers"
+    );
+    column_reader!(
+        /// The 64-bit whole numbers of `column`, which may be below 0.
+        i64, i64, i64, "signed 64-bit integers"
+    );
+    column_reader!(
         /// The 32-bit numbers of `column`.
         f32, f32, f32, "32-bit floats"
     );

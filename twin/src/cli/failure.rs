@@ -10,6 +10,7 @@ use twin::cosim::CosimError;
 use twin::cosim::telemetry::TelemetryError;
 use twin::delay::MeasurementsError;
 use twin::recording::RecordingError;
+use twin::replay::ReplayError;
 use twin::world::WorldError;
 
 /// The command line asks for something that does not exist.
@@ -58,6 +59,9 @@ fn code(error: &anyhow::Error) -> u8 {
             WorldError::Parse { .. } | WorldError::Invalid { .. } => 64,
             WorldError::Arrivals { .. } => 65,
         };
+    }
+    if let Some(error) = error.downcast_ref::<ReplayError>() {
+        return error.exit_code();
     }
     if let Some(error) = error.downcast_ref::<RecordingError>() {
         return recording_code(error);

@@ -60,6 +60,9 @@ enum Command {
     /// Keep the twin in step with telemetry, report drift and recalibrate.
     #[command(after_help = EXIT_CODES)]
     Cosim(twin::cosim::command::Args),
+    /// Drive the twin with a recording of a real system, and compare.
+    #[command(after_help = EXIT_CODES)]
+    Replay(twin::replay::command::Args),
 }
 
 /// How results are printed.
@@ -85,6 +88,7 @@ pub(crate) fn run(cli: &Cli) -> anyhow::Result<()> {
         Command::Calibrate(args) => twin::calibrate::command::run(args),
         Command::FitDelay(args) => twin::delay::command::run(args),
         Command::Cosim(args) => twin::cosim::command::run(args),
+        Command::Replay(args) => twin::replay::command::run(args),
     }
 }
 

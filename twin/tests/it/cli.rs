@@ -471,6 +471,7 @@ fn help_documents_the_exit_codes() {
         &["check", "--help"],
         &["compare", "--help"],
         &["calibrate", "--help"],
+        &["replay", "--help"],
     ] {
         let text = printed(args);
         assert!(

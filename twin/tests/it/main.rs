@@ -9,6 +9,7 @@ mod mechanics;
 mod peers;
 mod policies;
 mod properties;
+mod replay;
 mod scenario;
 mod small_worlds;
 mod statistics;
