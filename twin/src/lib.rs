@@ -28,6 +28,7 @@ pub mod policy;
 pub mod qos;
 mod queue;
 pub mod recording;
+pub mod replay;
 pub mod sequence;
 pub mod simulate;
 pub mod sink;

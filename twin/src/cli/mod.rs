@@ -46,6 +46,9 @@ enum Command {
     /// Fit the work of fragments to a recording of a real run.
     #[command(after_help = EXIT_CODES)]
     Calibrate(twin::calibrate::command::Args),
+    /// Drive the twin with recorded decisions and compare what it predicts with what was recorded.
+    #[command(after_help = EXIT_CODES)]
+    Replay(twin::replay::testbed::command::Args),
 }
 
 /// How results are printed.
@@ -67,6 +70,7 @@ pub(crate) fn run(cli: &Cli) -> anyhow::Result<()> {
         Command::Simulate(args) => simulate::run(args),
         Command::Gap(args) => gap::run(args),
         Command::Calibrate(args) => twin::calibrate::command::run(args),
+        Command::Replay(args) => twin::replay::testbed::command::run(args),
     }
 }
 

@@ -1,0 +1,259 @@
+//! Recalibration while the system runs: what is predicted of an interval rests on what was
+//! recorded before it.
+//!
+//! Two quantities follow the recording, each an average with exponential forgetting:
+//!
+//! - the **delay** with which fragments begin to progress: recorded less replayed length of the
+//!   fragments that have ended, with a prior of no delay that weighs as much as a few fragments;
+//! - the **factors** on the chance that a fragment of some age computes when it is sampled:
+//!   recorded CPU use above the background, by ridge regression on the use that the replay with
+//!   delay expects of each age, with a prior of one.
+//!
+//! **Drift** is named by the two-sided cumulative sum of the standardized length residuals (Page,
+//! "Continuous inspection schemes", Biometrika 41, 1954).
+
+use serde::Serialize;
+
+use super::drive::{AGES, Drift, Run};
+use super::model::Model;
+use super::script::Script;
+use super::statistics::Ridge;
+
+/// Intervals over which the weight of a value falls to 1/e.
+pub(crate) const MEMORY: f64 = 40.0;
+/// What the prior of no delay weighs, in fragments.
+const DELAY_PRIOR: f64 = 5.0;
+/// What the prior of factors of one weighs, in squared percent.
+const FACTOR_PRIOR: f64 = 3000.0;
+/// Largest factor.
+const MAX_FACTOR: f64 = 5.0;
+/// Slack of the cumulative sum, in standard deviations.
+const SLACK: f64 = 0.25;
+/// Where it raises the alarm.
+const ALARM: f64 = 12.0;
+
+/// Mean and variance over the replications of a fragment's length, in intervals.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Length {
+    pub(crate) mean: f64,
+    pub(crate) variance: f64,
+}
+
+/// The lengths of all fragments in `runs`.
+pub(crate) fn lengths(script: &Script, runs: &[Run]) -> Vec<Length> {
+    let n = runs.len().max(1) as f64;
+    (0..script.fragments.len())
+        .map(|i| {
+            let of = |r: &Run| f64::from(r.finished[i] - r.started[i]);
+            let mean = runs.iter().map(of).sum::<f64>() / n;
+            let squares = runs.iter().map(|r| of(r).powi(2)).sum::<f64>() / n;
+            Length {
+                mean,
+                variance: (squares - mean * mean).max(0.0),
+            }
+        })
+        .collect()
+}
+
+/// A recorded length against the replayed one, in the order in which fragments ended.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Residual {
+    /// Interval in which the fragment ended.
+    pub(crate) finished: u32,
+    /// Interval in which it started.
+    pub(crate) started: u32,
+    /// Recorded less replayed length, in intervals.
+    pub(crate) intervals: f64,
+    /// Variance of the replayed length, in squared intervals.
+    pub(crate) variance: f64,
+}
+
+/// Residuals of all fragments in the order in which they ended.
+pub(crate) fn residuals(script: &Script, runs: &[Run]) -> Vec<Residual> {
+    let mut list: Vec<Residual> = script
+        .fragments
+        .iter()
+        .zip(lengths(script, runs))
+        .map(|(f, length)| Residual {
+            finished: f.finished,
+            started: f.started,
+            intervals: f64::from(f.finished - f.started) - length.mean,
+            variance: length.variance,
+        })
+        .collect();
+    list.sort_by_key(|r| r.finished);
+    list
+}
+
+/// The delay by interval of `span`, in s.
+pub(crate) fn delays(residuals: &[Residual], span: (u32, u32), interval_s: f64) -> Vec<f64> {
+    let (mut sum, mut weight, mut next) = (0.0, 0.0, 0);
+    let fade = (-1.0 / MEMORY).exp();
+    (span.0..span.1)
+        .map(|interval| {
+            sum *= fade;
+            weight *= fade;
+            while let Some(r) = residuals.get(next)
+                && r.finished < interval
+            {
+                sum += r.intervals;
+                weight += 1.0;
+                next += 1;
+            }
+            interval_s * sum / (weight + DELAY_PRIOR)
+        })
+        .collect()
+}
+
+/// The factors by interval of the span: `expected` is the use by age that the replay expects, and
+/// `recorded` the use above background, both by interval and host.
+pub(crate) fn factors(
+    expected: &[[f64; AGES]],
+    recorded: &[Option<f64>],
+    hosts: usize,
+) -> Vec<[f64; AGES]> {
+    let mut ridge = Ridge::new(AGES);
+    let fade = (-1.0 / MEMORY).exp();
+    expected
+        .chunks_exact(hosts.max(1))
+        .zip(recorded.chunks_exact(hosts.max(1)))
+        .map(|(expected, recorded)| {
+            let values = ridge.solve(&[1.0; AGES], FACTOR_PRIOR);
+            ridge.forget(fade);
+            for (x, y) in expected.iter().zip(recorded) {
+                if let Some(y) = y {
+                    ridge.add(x, *y);
+                }
+            }
+            std::array::from_fn(|age| values[age].clamp(0.0, MAX_FACTOR))
+        })
+        .collect()
+}
+
+/// CPU use by age that `runs` expect, by interval and host.
+pub(crate) fn expected(runs: &[Run]) -> Vec<[f64; AGES]> {
+    let samples = runs.first().map_or(0, |r| r.by_age.len());
+    let mut sums = vec![[0.0; AGES]; samples];
+    for run in runs {
+        for (sum, by_age) in sums.iter_mut().zip(&run.by_age) {
+            for (s, v) in sum.iter_mut().zip(by_age) {
+                *s += v;
+            }
+        }
+    }
+    let n = runs.len().max(1) as f64;
+    sums.iter_mut().flatten().for_each(|s| *s /= n);
+    sums
+}
+
+/// Chance that a fragment computes when it is sampled, by application and age.
+fn chances(model: &Model, runs: &[Run]) -> Vec<[f64; AGES]> {
+    let mut counts = vec![[(0.0, 0.0); AGES]; model.applications.len()];
+    for seen in runs.iter().flat_map(|r| &r.seen) {
+        let window = &model.applications[seen.application];
+        let count = &mut counts[seen.application][seen.age];
+        count.1 += 1.0;
+        if (window.begin_ratio..window.end_ratio).contains(&seen.progress) {
+            count.0 += 1.0;
+        }
+    }
+    counts
+        .into_iter()
+        .map(|ages| ages.map(|(does, all): (f64, f64)| does / all.max(1.0)))
+        .collect()
+}
+
+/// `delayed`, with the factors that follow from `runs` under its delays.
+pub(crate) fn with_factors(
+    delayed: Drift,
+    model: &Model,
+    script: &Script,
+    runs: &[Run],
+    recorded_percent: &[Option<f64>],
+) -> Drift {
+    let above: Vec<Option<f64>> = recorded_percent
+        .iter()
+        .enumerate()
+        .map(|(i, v)| v.map(|v| v - model.hosts[i % script.hosts].background_percent))
+        .collect();
+    Drift {
+        factors: factors(&expected(runs), &above, script.hosts),
+        chances: chances(model, runs),
+        ..delayed
+    }
+}
+
+/// What the test for drift found.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Alarm {
+    /// Interval before which the fragments had ended that raised it.
+    pub interval: u32,
+    /// Whether fragments took longer than calibrated, not shorter.
+    pub longer: bool,
+}
+
+/// The first alarm on fragments that started in `window`.
+pub(crate) fn alarm(residuals: &[Residual], window: (u32, u32)) -> Option<Alarm> {
+    let (mut up, mut down) = (0.0f64, 0.0f64);
+    residuals
+        .iter()
+        .filter(|r| (window.0..window.1).contains(&r.started))
+        .find_map(|r| {
+            // Rounding alone gives a variance of up to a quarter.
+            let z = r.intervals / r.variance.max(0.25).sqrt();
+            up = (up + z - SLACK).max(0.0);
+            down = (down - z - SLACK).max(0.0);
+            (up.max(down) > ALARM).then_some(Alarm {
+                interval: r.finished + 1,
+                longer: up > down,
+            })
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn residual(finished: u32, intervals: f64) -> Residual {
+        Residual {
+            finished,
+            started: finished,
+            intervals,
+            variance: 1.0,
+        }
+    }
+
+    #[test]
+    fn delays_use_what_has_ended() {
+        // One fragment ends in interval 1, one interval late: known from interval 2 on, where its
+        // weight is 1 of 1 + 5: 5 s / 6.
+        let delays = delays(&[residual(1, 1.0)], (0, 4), 5.0);
+        assert!(delays[0].abs() < 1e-12 && delays[1].abs() < 1e-12);
+        assert!((delays[2] - 5.0 / 6.0).abs() < 1e-12);
+        // One interval later both its sum and its weight have faded by exp(-1/40).
+        let fade = (-1.0f64 / 40.0).exp();
+        assert!((delays[3] - 5.0 * fade / (fade + 5.0)).abs() < 1e-12);
+    }
+
+    #[test]
+    fn factors_use_the_past() {
+        // Expected 100 of age 0 and recorded 50: the factor of the next interval is
+        // (100 · 50 + 3000) / (100² + 3000) faded: (5000 f + 3000) / (10000 f + 3000) with f = 1,
+        // since forgetting comes before the row is added.
+        let expected = [[100.0, 0.0, 0.0, 0.0, 0.0]; 2];
+        let found = factors(&expected, &[Some(50.0), None], 1);
+        assert!((found[0][0] - 1.0).abs() < 1e-12);
+        assert!((found[1][0] - 8000.0 / 13000.0).abs() < 1e-12);
+        assert!((found[1][1] - 1.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn the_alarm_follows_a_shift() {
+        // Each residual of one standard deviation adds 0.75: above 12 with the 17th.
+        let late: Vec<Residual> = (0..30).map(|i| residual(i, 1.0)).collect();
+        let found = alarm(&late, (0, 30)).expect("a shift");
+        assert_eq!((found.interval, found.longer), (17, true));
+        let none: Vec<Residual> = (0..30).map(|i| residual(i, 0.2)).collect();
+        assert_eq!(alarm(&none, (0, 30)), None);
+    }
+}
