@@ -30,8 +30,6 @@ mod script;
 mod statistics;
 mod text;
 
-use std::path::Path;
-
 use rand::Rng;
 use serde::Serialize;
 use thiserror::Error;
@@ -244,28 +242,6 @@ pub fn replay(
     })
 }
 
-/// Calibrates on one window of `recording` and replays another: what the file of a calibration
-/// would do in two steps.
-///
-/// # Errors
-///
-/// As [`Model::load`] and [`replay`].
-pub fn replay_file(
-    recording: &Recording,
-    calibration: &Path,
-    window: (u32, u32),
-    replications: u32,
-    seed: u64,
-) -> Result<Report, TestbedError> {
-    replay(
-        recording,
-        &Model::load(calibration)?,
-        window,
-        replications,
-        seed,
-    )
-}
-
 fn part(prediction: &Prediction<'_>, truth: &Outcome) -> Part {
     Part {
         figures: prediction.figures(truth),
@@ -431,4 +407,91 @@ fn waits(script: &Script, scope: &Scope) -> (f64, f64) {
         }
     }
     (mean(&recorded), mean(&random))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::calibrate::inputs::Inputs;
+    use crate::world::PowerCurve;
+
+    const POWER_W: [f64; 11] = [
+        75.2, 78.2, 84.1, 89.6, 94.9, 100.0, 105.0, 109.0, 112.0, 115.0, 117.0,
+    ];
+
+    fn first_half() -> (Recording, Model) {
+        let recording = Recording::embedded().expect("the embedded files are right");
+        let inputs = Inputs::embedded().expect("the embedded inputs are right");
+        let model = calibrate(&recording, &inputs, PowerCurve(POWER_W), 5.0, (0, 350))
+            .expect("the first half can be fitted");
+        (recording, model)
+    }
+
+    #[test]
+    fn the_second_half_is_predicted_from_the_first() {
+        let (recording, model) = first_half();
+        let report = replay(&recording, &model, (350, 701), 40, 0).expect("a recorded window");
+        assert_eq!(report.requests, 390);
+        let (calibrated, online) = (report.calibrated.figures, report.online.figures);
+        // The target is 3 %; the calibrated twin misses it in single intervals.
+        assert!(calibrated.power_bins_mape_percent < 3.0, "{calibrated:?}");
+        assert!(calibrated.power_hosts_mape_percent < 3.0, "{calibrated:?}");
+        assert!(online.power_mape_percent < 3.1, "{online:?}");
+        assert!(online.power_bins_mape_percent < 1.5, "{online:?}");
+        assert!(online.utilization_largest_points < 2.0, "{online:?}");
+        assert!(online.response_mean_error_percent < 5.0, "{online:?}");
+        assert!(online.response_p95_error_percent < 10.0, "{online:?}");
+        // Fragments took longer in the second half, and the test for drift says so.
+        assert!(report.drift.window_residual_s > 1.5, "{:?}", report.drift);
+        assert!(report.drift.window_alarm.is_some_and(|a| a.longer));
+        let again = replay(&recording, &model, (350, 701), 40, 0).expect("a recorded window");
+        assert_eq!(report, again);
+    }
+
+    #[test]
+    fn what_comes_later_changes_no_prediction() {
+        // The recording loses what was recorded from interval 500 on: the online prediction of the
+        // hosts in earlier intervals stays as it was.
+        let (recording, model) = first_half();
+        let mut cut = recording.clone();
+        cut.hosts.retain(|h| h.interval < 500);
+        let early = |r: &Recording| {
+            let report = replay(r, &model, (350, 420), 4, 1).expect("a recorded window");
+            report.online.hosts
+        };
+        assert_eq!(early(&recording), early(&cut));
+    }
+
+    #[test]
+    fn a_calibration_survives_its_file() {
+        let (_, model) = first_half();
+        let text = model.to_toml().expect("all numbers are finite");
+        assert_eq!(
+            Model::parse(&text, "c.toml").expect("it was written"),
+            model
+        );
+        let error = Model::parse(&text.replace("speed = 1.", "speed = -1."), "c.toml")
+            .expect_err("speeds are above zero")
+            .to_string();
+        assert!(error.starts_with("c.toml: hosts["), "{error}");
+        assert!(error.contains("speed: expected a number from"), "{error}");
+        let error = Model::parse(&text.replace("\"testbed\"", "\"cluster\""), "c.toml")
+            .expect_err("another kind of file")
+            .to_string();
+        assert!(error.contains("twin calibrate --out"), "{error}");
+    }
+
+    #[test]
+    fn errors_say_what_is_missing() {
+        let (recording, mut model) = first_half();
+        let error = replay(&recording, &model, (350, 800), 2, 0).expect_err("too long");
+        assert_eq!(
+            error.to_string(),
+            "--window 350..800: hosts were recorded in the intervals 1..701, and requests must \
+             arrive in the window; choose one within"
+        );
+        model.fragments.retain(|f| f.application != "vii");
+        let error = replay(&recording, &model, (350, 701), 2, 0).expect_err("vii is missing");
+        assert!(error.to_string().contains("\"vii\""), "{error}");
+    }
 }

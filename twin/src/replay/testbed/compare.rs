@@ -40,6 +40,8 @@ pub struct Figures {
     pub power_bias_percent: f64,
     /// Mean over hosts of the absolute error of mean power, in percent.
     pub power_hosts_mape_percent: f64,
+    /// Predicted less recorded mean CPU use of all hosts, in percentage points.
+    pub utilization_bias_points: f64,
     /// Mean over hosts of the absolute error of mean CPU use, in percentage points.
     pub utilization_error_points: f64,
     /// Largest error of a host.
@@ -201,6 +203,7 @@ impl<'a> Prediction<'a> {
             power_hosts_mape_percent: over_hosts(&|h| {
                 share(h.predicted_power_w, h.recorded_power_w).abs()
             }),
+            utilization_bias_points: over_hosts(&|h| h.difference_points),
             utilization_error_points: over_hosts(&|h| h.difference_points.abs()),
             utilization_largest_points: hosts
                 .iter()
@@ -448,6 +451,7 @@ pub(crate) fn mean_figures(list: &[Figures]) -> Figures {
         power_bins_mape_percent: of(|f| f.power_bins_mape_percent),
         power_bias_percent: of(|f| f.power_bias_percent),
         power_hosts_mape_percent: of(|f| f.power_hosts_mape_percent),
+        utilization_bias_points: of(|f| f.utilization_bias_points),
         utilization_error_points: of(|f| f.utilization_error_points),
         utilization_largest_points: of(|f| f.utilization_largest_points),
         hosts_within: of(|f| f.hosts_within),

@@ -6,7 +6,7 @@
 //!   squares on the number of fragments of each age). For each application the part of the
 //!   progress in which it computes is the one, on a grid of 5 %, under which the replay has the
 //!   recorded use by age and in sum; its level are the quantiles of samples above 5 % on hosts with
-//!   no other application. The phase of the sample is the one that fits all applications best.
+//!   no other application, scaled so that the mean use of the window comes out. The phase of the sample is the one that fits all applications best.
 //! - **Background**: mean CPU use of each host without fragments.
 //! - **Speed**: replayed over recorded durations of each host, drawn towards one as far as its
 //!   standard error asks (empirical Bayes, normal-normal: Morris, "Parametric empirical Bayes
@@ -30,11 +30,15 @@ const KEY: u64 = 0x7465_7374_6265_6400;
 /// CPU use above which a host is taken to compute, in percent.
 const COMPUTING_PERCENT: f64 = 5.0;
 /// Steps of the grid of progress.
-const STEPS: usize = 20;
+const STEPS: usize = 40;
+/// Where the grid ends: fragments may compute after their noted end.
+const MAX_PROGRESS: f64 = 2.0;
 /// Phases of the sample that are tried.
-const PHASES: [f64; 6] = [0.1, 0.3, 0.5, 0.7, 0.9, 1.0];
+const PHASES: [f64; 10] = [0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.95];
 /// Fewest samples of which quantiles are taken.
 const MIN_SAMPLES: usize = 10;
+/// Steps of the scaling of levels: use is cut off at 100 %, so that one does not do.
+const SCALINGS: usize = 3;
 /// Penalty that keeps the split of CPU use defined where an age was never seen.
 const PENALTY: f64 = 1e-3;
 
@@ -88,6 +92,9 @@ pub fn calibrate(
     let script = Script::new(recording, &model, window)?;
     let recorded = profiles(&samples, &script, &model);
     fit_windows(&mut model, &script, &recorded);
+    for _ in 0..SCALINGS {
+        scale_levels(&mut model, &script, &samples);
+    }
     let runs = drive::replications(&script, &model, &Drift::default(), KEY, REPLICATIONS);
     fit_speeds(&mut model, &script, &runs);
     Ok(model)
@@ -202,19 +209,20 @@ fn fit_windows(model: &mut Model, script: &Script, recorded: &Profiles) {
     if let Some((_, phase, windows)) = best {
         model.sample_phase_ratio = phase;
         for (application, (begin, end)) in model.applications.iter_mut().zip(windows) {
-            application.begin_ratio = begin as f64 / STEPS as f64;
-            application.end_ratio = end as f64 / STEPS as f64;
+            application.begin_ratio = begin as f64 * MAX_PROGRESS / STEPS as f64;
+            application.end_ratio = end as f64 * MAX_PROGRESS / STEPS as f64;
         }
     }
 }
 
-/// Share of fragments that are at a step of progress when they are sampled at an age.
+/// Share of fragments that are at a step of progress when they are sampled at an age, each weighed
+/// by how fast it progresses.
 type Histogram = [[f64; STEPS]; AGES];
 
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
-    reason = "progress lies between 0 and 1"
+    reason = "progress is not below zero"
 )]
 fn histograms(runs: &[Run], per_application: &[usize]) -> Vec<Histogram> {
     let mut list = vec![[[0.0; STEPS]; AGES]; per_application.len()];
@@ -222,11 +230,12 @@ fn histograms(runs: &[Run], per_application: &[usize]) -> Vec<Histogram> {
         application,
         age,
         progress,
+        share,
     } in runs.iter().flat_map(|r| &r.seen)
     {
-        let step = ((progress * STEPS as f64) as usize).min(STEPS - 1);
+        let step = ((progress / MAX_PROGRESS * STEPS as f64) as usize).min(STEPS - 1);
         let fragments = (per_application[*application] * runs.len()).max(1);
-        list[*application][*age][step] += 1.0 / fragments as f64;
+        list[*application][*age][step] += share / fragments as f64;
     }
     list
 }
@@ -249,6 +258,29 @@ fn best_window(histogram: &Histogram, recorded: &[f64; AGES], level: f64) -> (f6
         }
     }
     best
+}
+
+/// Scales all levels so that the replay has the recorded mean use.
+fn scale_levels(model: &mut Model, script: &Script, samples: &[&HostSample]) {
+    let runs = drive::replications(script, model, &Drift::default(), KEY, REPLICATIONS);
+    let (mut recorded, mut replayed) = (0.0, 0.0);
+    for sample in samples {
+        let host = sample.host as usize;
+        let at = (sample.interval - script.span.0) as usize * script.hosts + host;
+        let background = model.hosts[host].background_percent;
+        recorded += sample.cpu_percent - background;
+        let uses = runs.iter().map(|r| r.cpu_percent[at] - background);
+        replayed += uses.sum::<f64>() / runs.len() as f64;
+    }
+    if recorded > 0.0 && replayed > 0.0 {
+        for level in model
+            .applications
+            .iter_mut()
+            .flat_map(|a| &mut a.levels_percent)
+        {
+            *level = rounded((*level * recorded / replayed).min(100.0));
+        }
+    }
 }
 
 /// Finds the speed of each host.
@@ -303,7 +335,7 @@ mod tests {
 
     #[test]
     fn windows_are_found() {
-        // All fragments are seen twice: at age 0 in step 5, at age 1 in step 15. Level 50 and
+        // Every fragment is seen twice: at age 0 in step 5, at age 1 in step 15. Level 50 and
         // recorded 50 and 0: the window holds step 5 and not step 15.
         let mut histogram = [[0.0; STEPS]; AGES];
         histogram[0][5] = 1.0;

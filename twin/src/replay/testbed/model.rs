@@ -195,8 +195,8 @@ impl Model {
         }
         for (i, a) in self.applications.iter().enumerate() {
             let at = |field: &str| format!("applications[{i}].{field}");
-            within(at("begin_ratio"), a.begin_ratio, 0.0, 1.0)?;
-            within(at("end_ratio"), a.end_ratio, a.begin_ratio, 1.0)?;
+            within(at("begin_ratio"), a.begin_ratio, 0.0, 1e3)?;
+            within(at("end_ratio"), a.end_ratio, a.begin_ratio, 1e3)?;
             for level in a.levels_percent {
                 within(at("levels_percent"), level, 0.0, 100.0)?;
             }

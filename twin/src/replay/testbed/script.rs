@@ -186,3 +186,21 @@ fn enabled(recording: &Recording, span: (u32, u32), hosts: usize) -> Vec<bool> {
     }
     flags
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_response_ends_with_the_last_fragment() {
+        let request = Request {
+            application: "a".into(),
+            variant: "v".into(),
+            created: 3,
+            first: 1,
+            count: 2,
+        };
+        // Fragments 1 and 2 end in intervals 9 and 7; 9 - 3 = 6.
+        assert_eq!(request.response(|f| [0, 9, 7][f]), 6);
+    }
+}

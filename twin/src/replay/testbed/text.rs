@@ -23,9 +23,9 @@ pub fn to_text(report: &Report) -> String {
 /// A line of the summary: what it is, its target and where its value stands.
 type Line = (&'static str, Option<f64>, fn(&Figures) -> f64);
 
-const LINES: [Line; 17] = [
+const LINES: [Line; 18] = [
     (
-        "power MAPE, 5 s intervals, %",
+        "power MAPE, by interval, %",
         Some(POWER_TARGET_PERCENT),
         |f| f.power_mape_percent,
     ),
@@ -40,6 +40,9 @@ const LINES: [Line; 17] = [
         |f| f.power_hosts_mape_percent,
     ),
     ("energy, %", None, |f| f.power_bias_percent),
+    ("use of all hosts, points", None, |f| {
+        f.utilization_bias_points
+    }),
     ("hosts within 2 points of use", None, |f| f.hosts_within),
     (
         "use of a host, mean error, points",
