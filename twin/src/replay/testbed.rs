@@ -213,13 +213,7 @@ pub fn replay(
     let run = |drift: &Drift| drive::replications(&script, model, drift, key, replications);
 
     let plain = run(&Drift::default());
-    let residuals = online::residuals(&script, &plain);
-    let delayed = Drift {
-        delay_s: online::delays(&residuals, span, model.interval_s),
-        ..Drift::default()
-    };
-    let percent: Vec<Option<f64>> = samples.iter().map(|s| s.map(|s| s.1)).collect();
-    let drift = online::with_factors(delayed.clone(), model, &script, &run(&delayed), &percent);
+    let drift = follow(&script, model, &samples, &plain, &run);
     let followed = run(&drift);
 
     let outcomes = |runs: &[drive::Run]| -> Vec<Outcome> {
@@ -240,6 +234,24 @@ pub fn replay(
         calibrated: part(&calibrated, &truth),
         online: part(&online, &truth),
     })
+}
+
+/// The drift that an online twin finds, interval by interval, from what was recorded before.
+fn follow(
+    script: &Script,
+    model: &Model,
+    samples: &[Option<(f64, f64)>],
+    plain: &[drive::Run],
+    run: &dyn Fn(&Drift) -> Vec<drive::Run>,
+) -> Drift {
+    let residuals = online::residuals(script, plain);
+    let delayed = Drift {
+        delay_s: online::delays(&residuals, script.span, model.interval_s),
+        ..Drift::default()
+    };
+    let percent: Vec<Option<f64>> = samples.iter().map(|s| s.map(|s| s.1)).collect();
+    let runs = run(&delayed);
+    online::with_factors(delayed, model, script, &runs, &percent)
 }
 
 fn part(prediction: &Prediction<'_>, truth: &Outcome) -> Part {
@@ -450,16 +462,34 @@ mod tests {
 
     #[test]
     fn what_comes_later_changes_no_prediction() {
-        // The recording loses what was recorded from interval 500 on: the online prediction of the
-        // hosts in earlier intervals stays as it was.
+        // From interval 500 on hosts compute all the time and fragments take ten intervals longer:
+        // up to then the online twin finds the same drift to the last bit.
+        const FROM: u32 = 500;
         let (recording, model) = first_half();
-        let mut cut = recording.clone();
-        cut.hosts.retain(|h| h.interval < 500);
-        let early = |r: &Recording| {
-            let report = replay(r, &model, (350, 420), 4, 1).expect("a recorded window");
-            report.online.hosts
+        let found = |change: bool| {
+            let mut script = Script::new(&recording, &model, (300, 701)).expect("it is known");
+            let mut samples = outcome::recorded_samples(&recording, &script);
+            let from = (FROM - script.span.0) as usize * script.hosts;
+            if change {
+                for (_, percent) in samples[from..].iter_mut().flatten() {
+                    *percent = 100.0;
+                }
+                for fragment in &mut script.fragments {
+                    if fragment.finished >= FROM {
+                        fragment.finished += 10;
+                    }
+                }
+            }
+            let run = |drift: &Drift| drive::replications(&script, &model, drift, 3, 4);
+            follow(&script, &model, &samples, &run(&Drift::default()), &run)
         };
-        assert_eq!(early(&recording), early(&cut));
+        let (a, b) = (found(false), found(true));
+        let before = (FROM - 300) as usize;
+        assert_eq!(a.delay_s[..=before], b.delay_s[..=before]);
+        assert_eq!(a.factors[..=before], b.factors[..=before]);
+        assert_eq!(a.chances[..=before], b.chances[..=before]);
+        assert_ne!(a.factors, b.factors);
+        assert_ne!(a.delay_s, b.delay_s);
     }
 
     #[test]

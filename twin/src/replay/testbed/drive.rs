@@ -37,8 +37,9 @@ pub(crate) struct Drift {
     pub(crate) delay_s: Vec<f64>,
     /// Factors on the chance that a fragment computes, by age; one where empty.
     pub(crate) factors: Vec<[f64; AGES]>,
-    /// Chance that a fragment computes without factors, by application and age.
-    pub(crate) chances: Vec<[f64; AGES]>,
+    /// Chance that a fragment computes without factors, by application and age; as long as the
+    /// factors.
+    pub(crate) chances: Vec<Vec<[f64; AGES]>>,
 }
 
 /// What a recorder would have noted.
@@ -59,6 +60,8 @@ pub(crate) struct Run {
 /// A fragment when its host was sampled.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Seen {
+    /// The interval, from the start of the span.
+    pub(crate) offset: usize,
     /// Position of its application.
     pub(crate) application: usize,
     /// Class of its age.
@@ -281,6 +284,7 @@ impl<'a> Driver<'a> {
             };
             let age = ((now - a.started) as usize).min(AGES - 1);
             self.run.seen.push(Seen {
+                offset,
                 application,
                 age,
                 progress,
@@ -310,7 +314,7 @@ impl<'a> Driver<'a> {
         if does {
             return u < factors[age];
         }
-        let chance = self.drift.chances[application][age];
+        let chance = self.drift.chances[offset][application][age];
         u < (factors[age] - 1.0) * chance / (1.0 - chance).max(NOTHING_S)
     }
 }
@@ -435,7 +439,7 @@ mod tests {
         // Computing is certain at age 0: a factor of 0.3 leaves 30 % of it.
         let drift = Drift {
             factors: vec![[0.3; AGES]; 10],
-            chances: vec![[1.0, 0.0, 0.0, 0.0, 0.0]],
+            chances: vec![vec![[1.0, 0.0, 0.0, 0.0, 0.0]]; 10],
             ..Drift::default()
         };
         let runs = replications(&script(&[Start::At(1)]), &model(), &drift, 7, 2000);

@@ -231,6 +231,7 @@ fn histograms(runs: &[Run], per_application: &[usize]) -> Vec<Histogram> {
         age,
         progress,
         share,
+        ..
     } in runs.iter().flat_map(|r| &r.seen)
     {
         let step = ((progress / MAX_PROGRESS * STEPS as f64) as usize).min(STEPS - 1);

@@ -164,21 +164,30 @@ pub(crate) fn expected(runs: &[Run]) -> Vec<[f64; AGES]> {
     sums
 }
 
-/// Chance that a fragment computes when it is sampled, by application and age.
-fn chances(model: &Model, runs: &[Run]) -> Vec<[f64; AGES]> {
-    let mut counts = vec![[(0.0, 0.0); AGES]; model.applications.len()];
+/// Chance that a fragment computes when it is sampled, by interval, application and age, from what
+/// `runs` show up to that interval.
+fn chances(model: &Model, runs: &[Run], intervals: usize) -> Vec<Vec<[f64; AGES]>> {
+    let none = vec![[(0.0, 0.0); AGES]; model.applications.len()];
+    let mut counts = vec![none.clone(); intervals];
     for seen in runs.iter().flat_map(|r| &r.seen) {
         let window = &model.applications[seen.application];
-        let count = &mut counts[seen.application][seen.age];
+        let count: &mut (f64, f64) = &mut counts[seen.offset][seen.application][seen.age];
         count.1 += 1.0;
         if (window.begin_ratio..window.end_ratio).contains(&seen.progress) {
             count.0 += 1.0;
         }
     }
-    counts
-        .into_iter()
-        .map(|ages| ages.map(|(does, all): (f64, f64)| does / all.max(1.0)))
-        .collect()
+    let fade = (-1.0 / MEMORY).exp();
+    let mut sums = none;
+    let mut list = Vec::with_capacity(intervals);
+    for counts in counts {
+        for (sum, count) in sums.iter_mut().flatten().zip(counts.iter().flatten()) {
+            *sum = (fade * sum.0 + count.0, fade * sum.1 + count.1);
+        }
+        let share = |(does, all): (f64, f64)| does / all.max(1.0);
+        list.push(sums.iter().map(|ages| ages.map(share)).collect());
+    }
+    list
 }
 
 /// `delayed`, with the factors that follow from `runs` under its delays.
@@ -196,7 +205,7 @@ pub(crate) fn with_factors(
         .collect();
     Drift {
         factors: factors(&expected(runs), &above, script.hosts),
-        chances: chances(model, runs),
+        chances: chances(model, runs, (script.span.1 - script.span.0) as usize),
         ..delayed
     }
 }
