@@ -246,7 +246,12 @@ fn follow(
 ) -> Drift {
     let residuals = online::residuals(script, plain);
     let delayed = Drift {
-        delay_s: online::delays(&residuals, script.span, model.interval_s),
+        delay_s: online::delays(
+            &residuals,
+            script.span,
+            model.fragments.len(),
+            model.interval_s,
+        ),
         ..Drift::default()
     };
     let percent: Vec<Option<f64>> = samples.iter().map(|s| s.map(|s| s.1)).collect();
@@ -377,7 +382,7 @@ fn drift_figures(
     Ok(DriftFigures {
         calibration_residual_s: residual_s(calibration),
         window_residual_s: residual_s(scope.window),
-        mean_delay_s: mean(drift.delay_s.get(before..).unwrap_or_default()),
+        mean_delay_s: mean(&drift.delay_s.get(before..).unwrap_or_default().concat()),
         calibration_cpu_percent: cpu_percent(calibration),
         window_cpu_percent: cpu_percent(scope.window),
         calibration_alarm: online::alarm(&residuals, calibration),

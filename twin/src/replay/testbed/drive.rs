@@ -33,8 +33,8 @@ const NOTHING_S: f64 = 1e-9;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Drift {
     /// Time that passes before a fragment that starts in the interval begins to progress; below
-    /// zero, the progress that it is given. In s; nothing where empty.
-    pub(crate) delay_s: Vec<f64>,
+    /// zero, the progress that it is given. In s, by demand; nothing where empty.
+    pub(crate) delay_s: Vec<Vec<f64>>,
     /// Factors on the chance that a fragment computes, by age; one where empty.
     pub(crate) factors: Vec<[f64; AGES]>,
     /// Chance that a fragment computes without factors, by application and age; as long as the
@@ -205,12 +205,13 @@ impl<'a> Driver<'a> {
     }
 
     fn begin(&mut self, offset: usize, fragment: usize) -> Active {
-        let demand = &self.model.fragments[self.script.fragments[fragment].demand];
+        let position = self.script.fragments[fragment].demand;
+        let demand = &self.model.fragments[position];
         let variance = (demand.cv * demand.cv).ln_1p();
         let normal = Normal::standard()
             .inverse_cdf(stream::unit(self.key ^ 0x6465_6d61_6e64, fragment as u64));
         let total_s = (demand.alone_s.ln() - variance / 2.0 + variance.sqrt() * normal).exp();
-        let delay_s = self.drift.delay_s.get(offset).copied().unwrap_or(0.0);
+        let delay_s = self.drift.delay_s.get(offset).map_or(0.0, |d| d[position]);
         let started = self.interval(offset);
         self.run.started[fragment] = started;
         let running_s = (total_s + delay_s.min(0.0)).max(NOTHING_S);
@@ -404,7 +405,7 @@ mod tests {
         // 4 s later, or 4 s of progress ahead.
         for (delay_s, expected) in [(4.0, 3.4), (-4.0, 1.8)] {
             let drift = Drift {
-                delay_s: vec![delay_s; 10],
+                delay_s: vec![vec![delay_s]; 10],
                 ..Drift::default()
             };
             let end = ends(&[Start::At(1)], &model(), &drift, 0);

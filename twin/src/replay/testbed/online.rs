@@ -4,14 +4,16 @@
 //! Two quantities follow the recording, each an average with exponential forgetting:
 //!
 //! - the **delay** with which fragments begin to progress: recorded less replayed length of the
-//!   fragments that have ended, with a prior of no delay that weighs as much as a few fragments;
+//!   fragments that have ended, and what is left of it for the fragments of the same demand alone;
+//!   both with a prior of nothing that weighs as much as a few fragments;
 //! - the **factors** on the chance that a fragment of some age computes when it is sampled: the
 //!   recorded CPU use of the fleet above the background, by ridge regression on the use that the
 //!   replay with delay expects of each age, with a prior of one; times the recorded over the
 //!   predicted sum, since a regression on uncertain values alone comes out too low.
 //!
-//! They forget over 40 intervals, long against a fragment and short against the recording; on the
-//! embedded recording 20 to 80 give nearly the same figures.
+//! They forget over 40 intervals, long against a fragment and short against the recording, and over
+//! four times as long what concerns one demand alone, of which there is less to see. On the embedded
+//! recording half or twice as long gives nearly the same figures.
 //!
 //! **Drift** is named by the two-sided cumulative sum of the standardized length residuals (Page,
 //! "Continuous inspection schemes", Biometrika 41, 1954).
@@ -25,6 +27,8 @@ use super::statistics::Ridge;
 
 /// Intervals over which the weight of a value falls to 1/e.
 pub(crate) const MEMORY: f64 = 40.0;
+/// The same for what concerns one demand alone.
+const OWN_MEMORY: f64 = 160.0;
 /// What the prior of no delay weighs, in fragments.
 const DELAY_PRIOR: f64 = 5.0;
 /// What the prior of factors of one weighs, in squared percent of use.
@@ -68,6 +72,8 @@ pub(crate) struct Residual {
     pub(crate) finished: u32,
     /// Interval in which it started.
     pub(crate) started: u32,
+    /// Position of its demand.
+    pub(crate) demand: usize,
     /// Recorded less replayed length, in intervals.
     pub(crate) intervals: f64,
     /// Variance of the replayed length, in squared intervals.
@@ -83,6 +89,7 @@ pub(crate) fn residuals(script: &Script, runs: &[Run]) -> Vec<Residual> {
         .map(|(f, length)| Residual {
             finished: f.finished,
             started: f.started,
+            demand: f.demand,
             intervals: f64::from(f.finished - f.started) - length.mean,
             variance: length.variance,
         })
@@ -91,24 +98,64 @@ pub(crate) fn residuals(script: &Script, runs: &[Run]) -> Vec<Residual> {
     list
 }
 
-/// The delay by interval of `span`, in s.
-pub(crate) fn delays(residuals: &[Residual], span: (u32, u32), interval_s: f64) -> Vec<f64> {
-    let (mut sum, mut weight, mut next) = (0.0, 0.0, 0);
-    let fade = (-1.0 / MEMORY).exp();
+/// The delay by interval of `span` and demand, in s.
+pub(crate) fn delays(
+    residuals: &[Residual],
+    span: (u32, u32),
+    demands: usize,
+    interval_s: f64,
+) -> Vec<Vec<f64>> {
+    let mut common = Fading::new(MEMORY);
+    let mut own = vec![Fading::new(OWN_MEMORY); demands];
+    let mut next = 0;
     (span.0..span.1)
         .map(|interval| {
-            sum *= fade;
-            weight *= fade;
+            let before = common.mean();
+            common.fade();
+            own.iter_mut().for_each(Fading::fade);
             while let Some(r) = residuals.get(next)
                 && r.finished < interval
             {
-                sum += r.intervals;
-                weight += 1.0;
+                common.add(r.intervals);
+                own[r.demand].add(r.intervals - before);
                 next += 1;
             }
-            interval_s * sum / (weight + DELAY_PRIOR)
+            let delay_s = |o: &Fading| interval_s * (common.mean() + o.mean());
+            own.iter().map(delay_s).collect()
         })
         .collect()
+}
+
+/// A mean that forgets, with a prior of zero.
+#[derive(Clone, Copy, Debug)]
+struct Fading {
+    sum: f64,
+    weight: f64,
+    factor: f64,
+}
+
+impl Fading {
+    fn new(memory: f64) -> Self {
+        Self {
+            sum: 0.0,
+            weight: 0.0,
+            factor: (-1.0 / memory).exp(),
+        }
+    }
+
+    fn fade(&mut self) {
+        self.sum *= self.factor;
+        self.weight *= self.factor;
+    }
+
+    fn add(&mut self, value: f64) {
+        self.sum += value;
+        self.weight += 1.0;
+    }
+
+    fn mean(&self) -> f64 {
+        self.sum / (self.weight + DELAY_PRIOR)
+    }
 }
 
 /// The factors by interval of the span: `expected` is the use by age that the replay expects, and
@@ -245,6 +292,7 @@ mod tests {
         Residual {
             finished,
             started: finished,
+            demand: 0,
             intervals,
             variance: 1.0,
         }
@@ -252,14 +300,15 @@ mod tests {
 
     #[test]
     fn delays_use_what_has_ended() {
-        // One fragment ends in interval 1, one interval late: known from interval 2 on, where its
-        // weight is 1 of 1 + 5: 5 s / 6.
-        let delays = delays(&[residual(1, 1.0)], (0, 4), 5.0);
-        assert!(delays[0].abs() < 1e-12 && delays[1].abs() < 1e-12);
-        assert!((delays[2] - 5.0 / 6.0).abs() < 1e-12);
+        // A fragment of demand 0 ends in interval 1, one interval late: known from interval 2 on,
+        // where its weight is 1 of 1 + 5, once for all and once more for its demand.
+        let delays = delays(&[residual(1, 1.0)], (0, 4), 2, 5.0);
+        assert!(delays[1].iter().all(|d| d.abs() < 1e-12));
+        assert!((delays[2][0] - 2.0 * 5.0 / 6.0).abs() < 1e-12);
+        assert!((delays[2][1] - 5.0 / 6.0).abs() < 1e-12);
         // One interval later both its sum and its weight have faded by exp(-1/40).
         let fade = (-1.0f64 / 40.0).exp();
-        assert!((delays[3] - 5.0 * fade / (fade + 5.0)).abs() < 1e-12);
+        assert!((delays[3][1] - 5.0 * fade / (fade + 5.0)).abs() < 1e-12);
     }
 
     #[test]
