@@ -353,11 +353,11 @@ fn drift_figures(
     drift: &Drift,
 ) -> Result<DriftFigures, TestbedError> {
     let calibration = (model.window[0], model.window[1]);
-    let whole = Script::new(
-        recording,
-        model,
-        (calibration.0.min(script.span.0), scope.window.1),
-    )?;
+    let both = (
+        calibration.0.min(script.span.0),
+        calibration.1.max(scope.window.1),
+    );
+    let whole = Script::new(recording, model, both)?;
     let runs = drive::replications(&whole, model, &Drift::default(), 0, DRIFT_RUNS);
     let residuals = online::residuals(&whole, &runs);
     let residual_s = |window: (u32, u32)| {

@@ -4,3 +4,4 @@ mod cli;
 mod gap;
 mod policies;
 mod scenario;
+mod testbed;
