@@ -42,6 +42,8 @@ const SCALINGS: usize = 3;
 /// Penalty that keeps the split of CPU use defined where an age was never seen.
 const PENALTY: f64 = 1e-3;
 
+/// First step of progress in which an application computes, and the first after.
+type Steps = (usize, usize);
 /// CPU use by age, for each application.
 type Profiles = Vec<[f64; AGES]>;
 
@@ -190,12 +192,12 @@ fn fit_windows(model: &mut Model, script: &Script, recorded: &Profiles) {
     for fragment in &script.fragments {
         per_application[fragment.application] += 1;
     }
-    let mut best: Option<(f64, f64, Vec<(usize, usize)>)> = None;
+    let mut best: Option<(f64, f64, Vec<Steps>)> = None;
     for phase in PHASES {
         model.sample_phase_ratio = phase;
         let runs = drive::replications(script, model, &Drift::default(), KEY, REPLICATIONS);
         let histograms = histograms(&runs, &per_application);
-        let fits: Vec<(f64, (usize, usize))> = histograms
+        let fits: Vec<(f64, Steps)> = histograms
             .iter()
             .zip(recorded)
             .zip(&model.applications)
@@ -242,7 +244,7 @@ fn histograms(runs: &[Run], per_application: &[usize]) -> Vec<Histogram> {
 }
 
 /// The window under which use by age and in sum is closest to `recorded`, and the squared error.
-fn best_window(histogram: &Histogram, recorded: &[f64; AGES], level: f64) -> (f64, (usize, usize)) {
+fn best_window(histogram: &Histogram, recorded: &[f64; AGES], level: f64) -> (f64, Steps) {
     let mut best = (f64::INFINITY, (0, 1));
     for begin in 0..STEPS {
         for end in begin + 1..=STEPS {

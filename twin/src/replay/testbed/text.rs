@@ -88,7 +88,10 @@ const LINES: [Line; 18] = [
     }),
 ];
 
-const COVERAGES: [(&str, fn(&Coverage) -> f64); 4] = [
+/// A line of the coverages.
+type CoverageLine = (&'static str, fn(&Coverage) -> f64);
+
+const COVERAGES: [CoverageLine; 4] = [
     ("power of the fleet", |c| c.power_percent),
     ("mean use of a host", |c| c.hosts_percent),
     ("response of a request", |c| c.requests_percent),
