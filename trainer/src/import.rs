@@ -172,6 +172,7 @@ fn import_scinet_testbed(tasks: &Path, hosts: &Path, out: &Path) -> Result<()> {
     let tasks: Vec<Task> = read_csv(tasks)?;
     let hosts: Vec<HostSample> = read_csv(hosts)?;
     create_folder(out).context("--out of a recording is a folder")?;
+    write_atomic(&out.join(MANIFEST_FILE), recording::MANIFEST.as_bytes())?;
     write_atomic(
         &out.join(TASKS_FILE),
         recording::tasks_to_csv(&tasks).as_bytes(),

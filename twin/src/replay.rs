@@ -7,7 +7,7 @@
 //!   replays them on the hosts of the recording; measured power is a file of its own.
 //! - `host-energy` ([`energy`]): CPU use and state of each host per interval, and the energy that
 //!   was recorded for it.
-//! - `testbed`: tasks and hosts of a testbed.
+//! - `testbed` ([`testbed`]): requests, their tasks and the hosts of a testbed.
 //!
 //! Errors name the file, the line and the column.
 
@@ -22,6 +22,7 @@ pub mod page;
 pub mod report;
 mod rows;
 pub mod score;
+pub mod testbed;
 pub mod window;
 
 use std::path::Path;
@@ -105,8 +106,8 @@ pub enum Manifest {
     Containers(containers::Manifest),
     /// CPU use and energy per interval.
     HostEnergy(energy::Manifest),
-    /// Tasks and hosts of a testbed; its fields are those of its reader.
-    Testbed(toml::Table),
+    /// Tasks and hosts of a testbed.
+    Testbed(testbed::command::Manifest),
 }
 
 impl Manifest {

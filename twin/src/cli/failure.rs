@@ -11,6 +11,7 @@ use twin::cosim::telemetry::TelemetryError;
 use twin::delay::MeasurementsError;
 use twin::recording::RecordingError;
 use twin::replay::ReplayError;
+use twin::replay::testbed::TestbedError;
 use twin::world::WorldError;
 
 /// The command line asks for something that does not exist.
@@ -67,14 +68,15 @@ fn code(error: &anyhow::Error) -> u8 {
         return recording_code(error);
     }
     if let Some(error) = error.downcast_ref::<CalibrateError>() {
+        return calibrate_code(error);
+    }
+    if let Some(error) = error.downcast_ref::<TestbedError>() {
         return match error {
-            CalibrateError::Recording(error) => recording_code(error),
-            CalibrateError::InputsRead { .. } => 66,
-            CalibrateError::Interval(_) | CalibrateError::Window { .. } => 2,
-            CalibrateError::Tasks { .. } => 65,
-            CalibrateError::Inputs { .. }
-            | CalibrateError::NoInput { .. }
-            | CalibrateError::NotRecorded { .. } => 64,
+            TestbedError::Recording(error) => recording_code(error),
+            TestbedError::Calibrate(error) => calibrate_code(error),
+            TestbedError::Read { .. } => 66,
+            TestbedError::Calibration { .. } | TestbedError::NotCalibrated { .. } => 64,
+            TestbedError::Window { .. } | TestbedError::Replications(_) => 2,
         };
     }
     if let Some(error) = error.downcast_ref::<MeasurementsError>() {
@@ -99,6 +101,18 @@ fn code(error: &anyhow::Error) -> u8 {
         .downcast_ref::<std::io::Error>()
         .is_some_and(|e| e.kind() == ErrorKind::NotFound);
     if missing { 66 } else { 1 }
+}
+
+fn calibrate_code(error: &CalibrateError) -> u8 {
+    match error {
+        CalibrateError::Recording(error) => recording_code(error),
+        CalibrateError::InputsRead { .. } => 66,
+        CalibrateError::Interval(_) | CalibrateError::Window { .. } => 2,
+        CalibrateError::Tasks { .. } => 65,
+        CalibrateError::Inputs { .. }
+        | CalibrateError::NoInput { .. }
+        | CalibrateError::NotRecorded { .. } => 64,
+    }
 }
 
 fn recording_code(error: &RecordingError) -> u8 {

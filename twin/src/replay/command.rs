@@ -7,29 +7,34 @@ use anyhow::Context;
 use clap::{Args as ClapArgs, ValueEnum};
 
 use super::calibration::Calibration;
+use super::testbed::command as testbed;
 use super::window::{Span, Window};
 use super::{Manifest, ReplayError, containers, energy, fit, measured, page, report};
+use crate::recording::Recording;
 use crate::units::SimTime;
 
 /// Drive the twin with a recording of a real system, and compare.
 #[derive(Clone, Debug, ClapArgs)]
 pub struct Args {
-    /// Folder of the recording, with a recording.toml.
-    #[arg(long, value_name = "DIR")]
+    /// Folder of the recording, with a recording.toml; or `scinet-testbed`, which is part of the
+    /// program.
+    #[arg(long, value_name = "DIR", default_value = testbed::EMBEDDED)]
     pub recording: PathBuf,
     /// Measured power of the cluster: a CSV file of time_ms,power_w.
     #[arg(long, value_name = "FILE")]
     pub power: Option<PathBuf>,
-    /// Power of nodes as an earlier replay saved it.
+    /// What was fitted earlier: the power of nodes, or of a testbed what `twin calibrate` wrote.
     #[arg(long, value_name = "FILE", conflicts_with = "fit_window")]
     pub calibration: Option<PathBuf>,
-    /// Fit the power of nodes to this window: intervals as in 0..350, or times as in 0d..2d.
-    #[arg(long, value_name = "A..B", requires = "power")]
+    /// Fit to this window: intervals as in 0..350, or times as in 0d..2d; a testbed is fitted to the
+    /// first half of its intervals if absent.
+    #[arg(long, value_name = "A..B")]
     pub fit_window: Option<Window>,
     /// Save what was fitted.
     #[arg(long, value_name = "FILE", requires = "fit_window")]
     pub save_calibration: Option<PathBuf>,
-    /// Report errors on this window; everything that was recorded if absent.
+    /// Report errors on this window; everything that was recorded if absent, and of a testbed what
+    /// comes after the first half.
     #[arg(long, value_name = "A..B")]
     pub window: Option<Window>,
     /// Length of the bins in which results are compared, in s; that of the recording if absent.
@@ -38,6 +43,12 @@ pub struct Args {
     /// Number of hosts; that of the recording if absent.
     #[arg(long)]
     pub hosts: Option<usize>,
+    /// Replications of a testbed's run.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(2..=10_000))]
+    pub replications: u32,
+    /// Seed of the replications.
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
     /// How results are printed.
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,
@@ -61,16 +72,15 @@ pub enum Format {
 ///
 /// If the recording cannot be read, does not fit the options, or the output cannot be written.
 pub fn run(args: &Args) -> anyhow::Result<()> {
-    let text = match Manifest::load(&args.recording)? {
+    let manifest = if args.recording == Path::new(testbed::EMBEDDED) {
+        Manifest::Testbed(testbed::Manifest::embedded())
+    } else {
+        Manifest::load(&args.recording)?
+    };
+    let text = match manifest {
         Manifest::Containers(manifest) => replay_containers(args, manifest)?,
         Manifest::HostEnergy(manifest) => replay_energy(args, &manifest)?,
-        Manifest::Testbed(_) => {
-            return Err(ReplayError::file(
-                &args.recording.join(super::MANIFEST_FILE),
-                "kind: \"testbed\" cannot be replayed; use twin calibrate for its demands",
-            )
-            .into());
-        }
+        Manifest::Testbed(manifest) => replay_testbed(args, &manifest)?,
     };
     std::io::stdout()
         .lock()
@@ -78,7 +88,75 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         .context("cannot write to standard output")
 }
 
+fn replay_testbed(args: &Args, manifest: &testbed::Manifest) -> anyhow::Result<String> {
+    refuse(
+        args,
+        "testbed",
+        &["power", "hosts", "bin-s", "report", "save-calibration"],
+    )?;
+    let recording = if args.recording == Path::new(testbed::EMBEDDED) {
+        Recording::embedded()?
+    } else {
+        let file = |name: &str| args.recording.join(name);
+        Recording::load(&file(testbed::TASKS_FILE), &file(testbed::HOSTS_FILE))?
+    };
+    let last = recording.hosts.iter().map(|h| h.interval).max();
+    let count = last.map_or(0, |i| i as usize + 1);
+    let span = |name: &str, window: &Option<Window>, default: (usize, usize)| {
+        let span = match window {
+            Some(window) => window
+                .intervals(SimTime::from_seconds(manifest.interval_s), count)
+                .map_err(|problem| ReplayError::Options(format!("--{name}: {problem}")))?,
+            None => Span {
+                from_interval: default.0,
+                until_interval: default.1,
+            },
+        };
+        let whole = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        Ok::<_, ReplayError>((whole(span.from_interval), whole(span.until_interval)))
+    };
+    let options = testbed::Options {
+        calibration: args.calibration.clone(),
+        fit_window: span("fit-window", &args.fit_window, (0, count / 2))?,
+        window: span("window", &args.window, (count / 2, count))?,
+        replications: args.replications,
+        seed: args.seed,
+    };
+    let report = testbed::run(&recording, manifest, &options)?;
+    Ok(match args.format {
+        Format::Text => super::testbed::to_text(&report),
+        Format::Json => serde_json::to_string_pretty(&report)? + "\n",
+    })
+}
+
+/// An error if an option is given that a recording of this kind has no use for.
+fn refuse(args: &Args, kind: &str, options: &[&str]) -> Result<(), ReplayError> {
+    let given = [
+        ("power", args.power.is_some()),
+        ("calibration", args.calibration.is_some()),
+        ("fit-window", args.fit_window.is_some()),
+        ("save-calibration", args.save_calibration.is_some()),
+        ("hosts", args.hosts.is_some()),
+        ("bin-s", args.bin_s.is_some()),
+        ("report", args.report.is_some()),
+    ];
+    match given
+        .iter()
+        .find(|(name, given)| *given && options.contains(name))
+    {
+        None => Ok(()),
+        Some((name, _)) => {
+            let problem = format!("--{name}: a recording of kind \"{kind}\" has no use for it");
+            Err(ReplayError::Options(problem))
+        }
+    }
+}
+
 fn replay_containers(args: &Args, manifest: containers::Manifest) -> anyhow::Result<String> {
+    if args.fit_window.is_some() && args.power.is_none() {
+        let problem = "--fit-window: needs --power, what is fitted to";
+        return Err(ReplayError::Options(problem.into()).into());
+    }
     let recording = containers::Recording::load(&args.recording, manifest)?;
     let options = containers::Options {
         hosts: args.hosts,
@@ -146,17 +224,15 @@ fn matching(
 }
 
 fn replay_energy(args: &Args, manifest: &energy::Manifest) -> anyhow::Result<String> {
-    let containers_only = [
-        ("power", args.power.is_some()),
-        ("calibration", args.calibration.is_some()),
-        ("hosts", args.hosts.is_some()),
-        ("bin-s", args.bin_s.is_some()),
-        ("report", args.report.is_some()),
+    let unused = [
+        "power",
+        "calibration",
+        "fit-window",
+        "hosts",
+        "bin-s",
+        "report",
     ];
-    if let Some((option, _)) = containers_only.iter().find(|(_, given)| *given) {
-        let problem = format!("--{option}: a recording of kind \"host-energy\" has no use for it");
-        return Err(ReplayError::Options(problem).into());
-    }
+    refuse(args, "host-energy", &unused)?;
     let intervals = energy::replay(&args.recording, manifest)?;
     let span = match &args.window {
         Some(window) => window

@@ -13,6 +13,7 @@ mod replay;
 mod scenario;
 mod small_worlds;
 mod statistics;
+mod testbed;
 mod views;
 mod walk;
 mod what_if;
