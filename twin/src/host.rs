@@ -539,10 +539,12 @@ impl Host {
         now: SimTime,
     ) -> Option<(SimTime, bool)> {
         let Some(id) = fragment.model else {
-            if fragment.ram.0 > self.obtainable_mib(None) {
-                return None;
+            if fragment.ram.0 > self.ram_free_mib {
+                if fragment.ram.0 > self.obtainable_mib(None) {
+                    return None;
+                }
+                self.evict(fragment.ram.0);
             }
-            self.evict(fragment.ram.0);
             self.ram_free_mib -= fragment.ram.0;
             return Some((now, false));
         };
