@@ -110,13 +110,12 @@ impl Rls {
         if total <= 0.0 {
             return;
         }
-        for i in 0..n {
-            self.coefficients[i] += px[i] / total * residual;
+        for (coefficient, p) in self.coefficients.iter_mut().zip(&px) {
+            *coefficient += p / total * residual;
         }
-        for i in 0..n {
-            for j in 0..n {
-                let cell = &mut self.covariance[i * n + j];
-                *cell = (*cell - px[i] * px[j] / total) / forgetting;
+        for (row, pi) in self.covariance.chunks_exact_mut(n).zip(&px) {
+            for (cell, pj) in row.iter_mut().zip(&px) {
+                *cell = (*cell - pi * pj / total) / forgetting;
             }
         }
         self.bound();

@@ -52,85 +52,109 @@ fn normal(key: u64, part: u64) -> f64 {
     Normal::standard().inverse_cdf(unit(key, part))
 }
 
-/// Telemetry of hosts that run one task at a time of variant `compression`, whose durations have
-/// the means and spreads of the world, in `intervals` of which those from `change` on have `truth`.
+/// A task of a synthetic fleet: start and end in s, and its application.
+type Span = (f64, f64, usize);
+
+/// The tasks of `host`, one at a time, with the demand of the world's variants `compression`.
+fn spans(world: &World, key: u64, host: u32, end_s: f64, change_s: f64, truth: Truth) -> Vec<Span> {
+    let mut spans = Vec::new();
+    let (mut now_s, mut n) = (0.0, 0u64);
+    while now_s < end_s {
+        let of_task = mix(key, n);
+        n += 1;
+        now_s += 60.0 * unit(of_task, 0);
+        let count = world.applications.len();
+        let pick = unit(of_task, 1) * count as f64;
+        let application = (1..count).filter(|i| *i as f64 <= pick).count();
+        let model = &world.applications[application];
+        let work_mi = model.variants[2].fragments[0]
+            .work_mi
+            .quantile(unit(of_task, 2));
+        let mut duration_s = work_mi / (2014.2 * 1.3);
+        let changed = now_s >= change_s;
+        if changed && host == 3 {
+            duration_s *= truth.slowness;
+        }
+        if changed && model.name == "blur" {
+            duration_s *= truth.blur;
+        }
+        spans.push((now_s, now_s + duration_s, application));
+        now_s += duration_s;
+    }
+    spans
+}
+
+/// What `host` shows in `interval`. The task that is there longest stands for the interval: never
+/// two at a time.
+fn shown(
+    world: &World,
+    key: u64,
+    (host, interval): (u32, u32),
+    spans: &[Span],
+    truth: Truth,
+) -> HostRecord {
+    let from_s = f64::from(interval) * INTERVAL_S;
+    let time_s = from_s + INTERVAL_S;
+    let next = spans.partition_point(|s| s.1 <= from_s);
+    let length = |s: &Span| s.1.min(time_s) - s.0.max(from_s);
+    let task = spans[next..]
+        .iter()
+        .take_while(|s| s.0 < time_s)
+        .max_by(|a, b| length(a).total_cmp(&length(b)));
+    let draw = mix(key, 1_000_000 + u64::from(interval));
+    let mut utilization = 0.1 + task.map_or(0.0, |t| 0.2 + 0.05 * t.2 as f64);
+    utilization += 0.03 * normal(draw, 0);
+    if host == 2 {
+        utilization += truth.background;
+    }
+    let utilization = utilization.clamp(0.0, 1.0);
+    let mut power_w = world.size_of(0).power.at(utilization).0 + normal(draw, 1);
+    if host == 5 {
+        power_w *= truth.power;
+    }
+    HostRecord {
+        time_s,
+        span_s: INTERVAL_S,
+        host,
+        on: true,
+        utilization,
+        power_w: Some(power_w),
+        running: task
+            .map(|t| (world.applications[t.2].name.clone(), 1))
+            .into_iter()
+            .collect::<BTreeMap<_, _>>(),
+    }
+}
+
+/// Telemetry of a fleet over `intervals`, of which those from `change` on have `truth`.
 fn fleet(world: &World, seed: u64, intervals: u32, change: u32, truth: Truth) -> Vec<Record> {
     let mut records = Vec::new();
     let end_s = f64::from(intervals) * INTERVAL_S;
+    let change_s = f64::from(change) * INTERVAL_S;
     for host in 0..HOSTS {
         let key = mix(seed, u64::from(host));
-        let mut spans: Vec<(f64, f64, usize)> = Vec::new();
-        let (mut now_s, mut n) = (0.0, 0u64);
-        while now_s < end_s {
-            let of_task = mix(key, n);
-            n += 1;
-            now_s += 60.0 * unit(of_task, 0);
-            let application = (mix(of_task, 1) % world.applications.len() as u64) as usize;
-            let name = world.applications[application].name.as_str();
-            let changed = now_s >= f64::from(change) * INTERVAL_S;
-            let work_mi = world.applications[application].variants[2].fragments[0]
-                .work_mi
-                .quantile(unit(of_task, 2));
-            let mut duration_s = work_mi / (2014.2 * 1.3);
-            if changed && host == 3 {
-                duration_s *= truth.slowness;
-            }
-            if changed && name == "blur" {
-                duration_s *= truth.blur;
-            }
-            let finished_s = now_s + duration_s;
+        let spans = spans(world, key, host, end_s, change_s, truth);
+        for &(started_s, finished_s, application) in &spans {
             records.push(Record::Task(TaskRecord {
-                application: name.into(),
+                application: world.applications[application].name.clone(),
                 variant: "compression".into(),
                 fragment: 0,
                 host,
-                started_s: now_s,
+                started_s,
                 finished_s,
                 context_tokens: 0,
                 generated_tokens: 0,
             }));
-            spans.push((now_s, finished_s, application));
-            now_s = finished_s;
         }
         for interval in 0..intervals {
-            let (from_s, time_s) = (
-                f64::from(interval) * INTERVAL_S,
-                f64::from(interval + 1) * INTERVAL_S,
-            );
-            let next = spans.partition_point(|s| s.1 <= from_s);
-            // The task that is there longest stands for the interval: never two at a time.
-            let task = spans[next..]
-                .iter()
-                .take_while(|s| s.0 < time_s)
-                .max_by(|a, b| {
-                    let length = |s: &(f64, f64, usize)| s.1.min(time_s) - s.0.max(from_s);
-                    length(a).total_cmp(&length(b))
-                });
-            let running: BTreeMap<String, u32> = task
-                .map(|t| (world.applications[t.2].name.clone(), 1))
-                .into_iter()
-                .collect();
-            let draw = mix(key, 1_000_000 + u64::from(interval));
-            let changed = interval >= change;
-            let mut utilization = 0.1 + task.map_or(0.0, |t| 0.2 + 0.05 * t.2 as f64);
-            utilization += 0.03 * normal(draw, 0);
-            if changed && host == 2 {
-                utilization += truth.background;
-            }
-            let utilization = utilization.clamp(0.0, 1.0);
-            let mut power_w = world.size_of(0).power.at(utilization).0 + normal(draw, 1);
-            if changed && host == 5 {
-                power_w *= truth.power;
-            }
-            records.push(Record::Host(HostRecord {
-                time_s,
-                span_s: INTERVAL_S,
-                host,
-                on: true,
-                utilization,
-                power_w: Some(power_w),
-                running,
-            }));
+            let now = if interval >= change { truth } else { NOTHING };
+            records.push(Record::Host(shown(
+                world,
+                key,
+                (host, interval),
+                &spans,
+                now,
+            )));
         }
     }
     records.retain(|r| r.time_s() <= end_s);
