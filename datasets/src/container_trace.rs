@@ -232,7 +232,7 @@ mod tests {
             start_ms: 0,
             duration_ms: 600_000,
             cores: 1,
-            capacity_mhz: 2926.000_135,
+            capacity_mhz: 2_926.000_135,
             memory_kb: 181_352,
         };
         assert_eq!(

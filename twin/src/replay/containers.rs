@@ -33,7 +33,9 @@ pub const DEMAND_HEADER: [&str; 3] = ["job", "duration_ms", "cpu_mhz"];
 /// The most hosts of a recording.
 pub const MAX_HOSTS: usize = 100_000;
 /// The most bins of a replay.
-pub const MAX_BINS: usize = 1_000_000;
+pub const MAX_BINS: usize = 200_000;
+/// The longest bin, in s: a day.
+pub const MAX_BIN_S: f64 = 86_400.0;
 
 const NANOS_PER_MS: u64 = 1_000_000;
 
@@ -235,9 +237,11 @@ pub fn replay(recording: &Recording, options: &Options) -> Result<Replay, Replay
     let bin_s = options.bin_s.unwrap_or(manifest.bin_s);
     let bin = SimTime::from_seconds(bin_s);
     let bins = usize::try_from(end.0.div_ceil(bin.0.max(1))).unwrap_or(usize::MAX);
-    if !bin_s.is_finite() || bin == SimTime::ZERO || bins > MAX_BINS {
-        let problem = format!("bin length: {bin_s} s gives {bins} bins; at most {MAX_BINS}");
-        return Err(wrong(problem));
+    if !(0.0..=MAX_BIN_S).contains(&bin_s) || bin == SimTime::ZERO || bins > MAX_BINS {
+        return Err(wrong(format!(
+            "bin length: expected up to {MAX_BIN_S} s that give up to {MAX_BINS} bins, found \
+             {bin_s} s"
+        )));
     }
     let placed = place(containers, count, manifest.placement)
         .map_err(|error| wrong(format!("{}: {error}", manifest.name)))?;

@@ -68,6 +68,8 @@ pub struct Power {
     pub calibrated_on: String,
     /// The bins that the calibration saw.
     pub fit: Span,
+    /// Length of those bins, in s.
+    pub fit_bin_s: f64,
     /// The power of a node.
     pub node: NodePowerFile,
     /// Predicted energy in the window, in kWh.
@@ -223,6 +225,7 @@ impl Power {
         Some(Self {
             calibrated_on: calibration.recording.clone(),
             fit: calibration.fit,
+            fit_bin_s: calibration.bin_s,
             node: NodePowerFile::from(&best.power),
             predicted_kwh: predicted.map(kwh).sum(),
             measured_kwh: measured.iter().map(|pair| kwh(pair.measured)).sum(),
@@ -269,18 +272,18 @@ pub fn to_text(report: &Report) -> String {
 }
 
 fn power_to_text(text: &mut String, report: &Report, power: &Power) {
-    let hours = |interval: usize| interval as f64 * report.bin_s / 3600.0;
+    let hours = |interval: usize, bin_s: f64| interval as f64 * bin_s / 3600.0;
     let _ = write!(
         text,
         "\npower     fitted to {:.2} to {:.2} h of {}, reported on {:.2} to {:.2} h\n\
          energy    {:.3} kWh predicted, {:.3} kWh measured\n\n\
          {:<28}{:>4}{:>11}{:>11}{:>11}{:>9}{:>9}{:>7}{:>10}\n\
          {:<28}{:>4}{:>11}{:>11}{:>11}{:>9}{:>9}{:>7}{:>10}\n",
-        hours(power.fit.from_interval),
-        hours(power.fit.until_interval),
+        hours(power.fit.from_interval, power.fit_bin_s),
+        hours(power.fit.until_interval, power.fit_bin_s),
         power.calibrated_on,
-        hours(report.window.from_interval),
-        hours(report.window.until_interval),
+        hours(report.window.from_interval, report.bin_s),
+        hours(report.window.until_interval, report.bin_s),
         power.predicted_kwh,
         power.measured_kwh,
         "model",

@@ -147,6 +147,12 @@ fn errors_have_codes_and_name_the_place() {
     );
     refused(&["--window", "2..x"], 2, "expected A..B");
     refused(&["--fit-window", "0h..9h"], 2, "--power");
+    refused(
+        &["--bin-s", "1e300"],
+        2,
+        "bin length: expected up to 86400 s",
+    );
+    refused(&["--bin-s=-5"], 2, "bin length: expected up to 86400 s");
     refused(&["--hosts", "0"], 2, "hosts: expected 1 to");
     refused(&["--hosts", "1"], 2, "container 1 starts at 3600");
     let write = |name: &str, text: &str| fs::write(folder.path().join(name), text);
