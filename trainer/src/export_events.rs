@@ -307,18 +307,7 @@ impl Run {
                 application,
                 context_tokens,
             } => {
-                let row = RequestRow {
-                    id: request,
-                    application,
-                    context_tokens,
-                    arrived_s: time_s,
-                    deployed: None,
-                    completed: None,
-                };
-                if self.requests.insert(request, row).is_some() {
-                    let problem = format!("request {request} arrives twice");
-                    return Err(reader.wrong(problem).into());
-                }
+                self.arrive((request, application), context_tokens, (time_s, reader))?;
             }
             Event::Deployed {
                 request, variant, ..
@@ -371,6 +360,27 @@ impl Run {
             | Event::AllocationFailed { .. } => {}
         }
         Ok(())
+    }
+
+    /// Notes a request that arrived.
+    fn arrive<R: std::io::BufRead>(
+        &mut self,
+        (request, application): (u64, String),
+        context_tokens: u32,
+        (time_s, reader): (f64, &Reader<R>),
+    ) -> Result<(), EventsError> {
+        let row = RequestRow {
+            id: request,
+            application,
+            context_tokens,
+            arrived_s: time_s,
+            deployed: None,
+            completed: None,
+        };
+        match self.requests.insert(request, row) {
+            None => Ok(()),
+            Some(_) => Err(reader.wrong(format!("request {request} arrives twice"))),
+        }
     }
 
     /// Notes a host as it is at the start.
