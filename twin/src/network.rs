@@ -88,6 +88,8 @@ pub(crate) struct Network {
     ends: EventQueue,
     /// Transfers started so far.
     started: u32,
+    /// Links that are down.
+    down: Vec<u32>,
     #[serde(skip)]
     work: Work,
 }
@@ -120,6 +122,7 @@ impl Clone for Network {
             heads: self.heads.clone(),
             ends: self.ends.clone(),
             started: self.started,
+            down: self.down.clone(),
             work: Work::default(),
         }
     }
@@ -129,6 +132,7 @@ impl Clone for Network {
         self.heads.clone_from(&source.heads);
         self.ends.clone_from(&source.ends);
         self.started = source.started;
+        self.down.clone_from(&source.down);
     }
 }
 
@@ -202,13 +206,39 @@ impl Network {
         slot
     }
 
+    /// Takes a link between sites down or up again; transfers over it stand still while it is down.
+    pub(crate) fn set_link(&mut self, world: &World, now: SimTime, link: u32, up: bool) {
+        self.down.retain(|&l| l != link);
+        if !up {
+            self.down.push(link);
+        }
+        let resource = 2 * world.hosts.len() + link as usize;
+        let touched = [NONE, u32::try_from(resource).unwrap_or(NONE), NONE];
+        self.rebalance(world, now, touched);
+    }
+
+    /// Calls off the transfers whose delivery is `unwanted`.
+    pub(crate) fn cancel(
+        &mut self,
+        world: &World,
+        now: SimTime,
+        unwanted: impl Fn(Delivery) -> bool,
+    ) {
+        for slot in 0..self.slots.len() {
+            let under_way = self.ends.time(slot) != SimTime::NEVER;
+            if under_way && unwanted(self.slots[slot].delivery) {
+                self.take(world, now, slot);
+            }
+        }
+    }
+
     /// Takes out a transfer that has ended by `now`, if any.
     pub(crate) fn pop_finished(&mut self, world: &World, now: SimTime) -> Option<Transfer> {
         let (end, slot) = self.ends.first();
         if end > now {
             return None;
         }
-        Some(self.take_out(world, now, slot))
+        Some(self.take(world, now, slot))
     }
 
     /// What is left to send of the transfer in `slot` at `now`, in bits.
@@ -216,9 +246,9 @@ impl Network {
         self.slots[slot as usize].bits_left(now)
     }
 
-    /// Stops the transfer in `slot`; gives what was left to send, in bits.
-    pub(crate) fn stop(&mut self, world: &World, now: SimTime, slot: u32) -> f64 {
-        self.take_out(world, now, slot as usize).bits_left(now)
+    /// Stops the transfer in `slot`.
+    pub(crate) fn stop(&mut self, world: &World, now: SimTime, slot: u32) {
+        self.take(world, now, slot as usize);
     }
 
     /// Lets the transfer in `slot` have `bits` left to send at `now`.
@@ -231,7 +261,7 @@ impl Network {
     }
 
     /// Takes out the transfer in `slot`.
-    fn take_out(&mut self, world: &World, now: SimTime, slot: usize) -> Transfer {
+    fn take(&mut self, world: &World, now: SimTime, slot: usize) -> Transfer {
         let transfer = self.slots[slot];
         self.ends.set(slot, SimTime::NEVER);
         self.free.push(u32::try_from(slot).unwrap_or(NONE));
@@ -282,6 +312,21 @@ impl Network {
         self.work = work;
     }
 
+    /// Capacity of the resource at `position`.
+    fn capacity_bps(&self, world: &World, position: usize) -> f64 {
+        let hosts = world.hosts.len();
+        let mbps = if position < 2 * hosts {
+            world.size_of(position % hosts).network.0
+        } else {
+            let link = position - 2 * hosts;
+            if self.down.iter().any(|&l| l as usize == link) {
+                return 0.0;
+            }
+            world.links[link].bandwidth.0
+        };
+        mbps * 1e6
+    }
+
     /// Collects the transfers and resources that are connected to `touched`.
     fn component(&self, world: &World, touched: [u32; SHARES], work: &mut Work) {
         work.transfers.clear();
@@ -292,7 +337,7 @@ impl Network {
                 work.place[resource as usize] = u32::try_from(work.resources.len()).unwrap_or(NONE);
                 work.resources.push(Share {
                     resource,
-                    left_bps: capacity_bps(world, resource as usize),
+                    left_bps: self.capacity_bps(world, resource as usize),
                     open: 0,
                 });
             }
@@ -379,17 +424,6 @@ fn resources(world: &World, from: Endpoint, to: Endpoint) -> [u32; SHARES] {
         }
     }
     resources
-}
-
-/// Capacity of the resource at `position`.
-fn capacity_bps(world: &World, position: usize) -> f64 {
-    let hosts = world.hosts.len();
-    let mbps = if position < 2 * hosts {
-        world.size_of(position % hosts).network.0
-    } else {
-        world.links[position - 2 * hosts].bandwidth.0
-    };
-    mbps * 1e6
 }
 
 /// One-way latency from `from` to `to`.

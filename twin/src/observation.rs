@@ -19,7 +19,7 @@ use crate::world::{Fragment, World};
 pub use build::ViewError;
 pub use migrations::MigrationView;
 pub use view::{
-    DeployedView, FleetView, FragmentRef, FragmentView, HostView, Progress, RequestView,
+    DeployedView, FleetView, FragmentRef, FragmentView, HostView, ModelView, Progress, RequestView,
     TransferView,
 };
 

@@ -7,6 +7,7 @@
 //! Events at the same nanosecond are handled in a fixed order: transfers, timers, completions (by
 //! host), arrivals, interval boundaries.
 
+mod incidents;
 pub(crate) mod migrate;
 
 use std::cmp::Reverse;
@@ -14,8 +15,10 @@ use std::collections::BinaryHeap;
 
 use serde::{Deserialize, Serialize};
 
+use self::incidents::Fault;
 use crate::decision::{Decision, Deployment, PowerAction};
 use crate::demand;
+use crate::faults::{Incident, Incidents};
 use crate::host::{Host, Lifecycle};
 use crate::ids::{ApplicationId, HostId, RequestId, VariantId};
 use crate::network::{self, Delivery, Endpoint, Network};
@@ -28,6 +31,9 @@ use crate::world::{Dispatch, World};
 
 pub(crate) use migrate::Migrations;
 pub use migrate::{Course, MigrationTotals};
+
+/// Part of a seed for what is random about the fleet.
+const FLEET_PART: u64 = 0x0066_6c65_6574;
 
 /// Why [`State::advance`] came back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -95,6 +101,8 @@ pub enum Phase {
     Waiting,
     /// Has its inputs and waits for memory or for the host's boot.
     Queued,
+    /// Holds its memory and waits for its model to be loaded.
+    Loading,
     /// Runs.
     Running,
     /// Ran, and is paused while a migration copies it.
@@ -107,7 +115,7 @@ impl Phase {
     /// Whether a fragment in this phase holds its memory.
     #[must_use]
     pub fn holds_memory(self) -> bool {
-        matches!(self, Self::Running | Self::Paused)
+        matches!(self, Self::Loading | Self::Running | Self::Paused)
     }
 }
 
@@ -137,6 +145,9 @@ pub(crate) enum TimerKind {
     Boot(HostId),
     Input(u32),
     Output(u32),
+    /// The model that a fragment waits for is loaded.
+    Loaded(u32),
+    Fault(Fault),
     Migration(u32),
 }
 
@@ -164,6 +175,10 @@ pub struct State {
     pub(crate) totals: RequestTotals,
     /// Sum of the accounts of requests by application: answered, and response over deadline.
     pub(crate) by_application: Vec<(u64, f64)>,
+    /// Hashed into what is random about hosts and faults.
+    pub(crate) key: u64,
+    /// What happened to the fleet.
+    pub(crate) incidents: Incidents,
     pub(crate) migrations: Migrations,
 }
 
@@ -205,6 +220,8 @@ impl Clone for State {
         self.next_boundary = source.next_boundary;
         self.totals = source.totals;
         self.by_application.clone_from(&source.by_application);
+        self.key = source.key;
+        self.incidents = source.incidents;
         self.migrations.clone_from(&source.migrations);
     }
 }
@@ -250,13 +267,20 @@ impl<'a> Future<'a> {
 
 impl State {
     /// The state at the start of an episode: hosts as the world says, nothing under way. The first
-    /// boundary is at time zero.
+    /// boundary is at time zero. Speeds of VMs and faults are those of seed 0.
     #[must_use]
     pub fn new(world: &World) -> Self {
+        Self::seeded(world, 0)
+    }
+
+    /// As [`State::new`], with the speeds of VMs and the faults of `seed`.
+    #[must_use]
+    pub fn seeded(world: &World, seed: u64) -> Self {
+        let key = stream::mix(seed, FLEET_PART);
         let hosts: Vec<Host> = (0..world.hosts.len())
-            .map(|h| Host::new(world, h))
+            .map(|h| Host::new(world, h, key))
             .collect();
-        Self {
+        let mut state = Self {
             now: SimTime::ZERO,
             completions: EventQueue::new(hosts.len()),
             hosts,
@@ -275,7 +299,11 @@ impl State {
             totals: RequestTotals::default(),
             by_application: vec![(0, 0.0); world.applications.len()],
             migrations: Migrations::default(),
-        }
+            key,
+            incidents: Incidents::default(),
+        };
+        state.expect_faults(world);
+        state
     }
 
     /// The time of this state.
@@ -318,8 +346,8 @@ impl State {
             } else if arrival == next {
                 let arrived = future.arrivals[future.next];
                 future.next += 1;
-                self.arrive(arrived, sink);
-                if world.dispatch == Dispatch::OnArrival {
+                let taken = self.arrive(world, arrived, sink);
+                if taken && world.dispatch == Dispatch::OnArrival {
                     return Epoch::Arrival;
                 }
             } else {
@@ -353,13 +381,16 @@ impl State {
         let Some(host) = self.hosts.get_mut(h) else {
             return;
         };
-        host.advance(self.now);
+        host.advance(world.size_of(h), self.now);
         let was = host.lifecycle;
         let ready_at = self.now.after(world.size_of(h).boot);
         host.lifecycle = match (was, action.on) {
             (Lifecycle::Off, true) => Lifecycle::Booting { ready_at },
             (Lifecycle::Draining, true) => Lifecycle::On,
-            (Lifecycle::On, false) if host.vacant() => Lifecycle::Off,
+            (Lifecycle::On, false) if host.vacant() => {
+                host.stop();
+                Lifecycle::Off
+            }
             (Lifecycle::On, false) => Lifecycle::Draining,
             // A boot that nobody waits for is called off; its timer finds the host off.
             (Lifecycle::Booting { .. }, false) if host.resident.is_empty() => Lifecycle::Off,
@@ -520,7 +551,8 @@ impl State {
         self.sequence += 1;
     }
 
-    fn arrive<S: Sink>(&mut self, arrival: Arrival, sink: &mut S) {
+    /// Takes an arrival in; whether there is room for it.
+    fn arrive<S: Sink>(&mut self, world: &World, arrival: Arrival, sink: &mut S) -> bool {
         let request = Request {
             id: RequestId(self.next_request),
             application: arrival.application,
@@ -536,8 +568,27 @@ impl State {
         self.next_request += 1;
         self.totals.arrived += 1;
         self.rates[arrival.application.index()].count(self.now);
-        let slot = self.insert_request(request);
-        sink.arrived(self.now, &self.requests[slot as usize]);
+        sink.arrived(self.now, &request);
+        let full = |most: u32| self.active.len() >= most as usize;
+        if world.max_active_requests.is_some_and(full) {
+            let (request, application) = (request.id, request.application);
+            self.note(
+                Incident::Rejected {
+                    request,
+                    application,
+                },
+                sink,
+            );
+            return false;
+        }
+        self.insert_request(request);
+        true
+    }
+
+    /// Counts an incident and tells of it.
+    pub(crate) fn note<S: Sink>(&mut self, incident: Incident, sink: &mut S) {
+        self.incidents.count(&incident);
+        sink.incident(self.now, &incident);
     }
 
     /// Puts a request among those under way, waiting to be deployed.
@@ -574,15 +625,14 @@ impl State {
         };
         match timer.kind {
             TimerKind::Boot(id) => {
-                let host = &mut self.hosts[id.index()];
+                let host = &self.hosts[id.index()];
                 // The boot may have been called off, or called off and ordered again.
                 if host.lifecycle == (Lifecycle::Booting { ready_at: timer.at }) {
-                    host.advance(self.now);
-                    host.lifecycle = Lifecycle::On;
-                    sink.lifecycle(self.now, id, Lifecycle::On);
-                    self.refill(world, id.index(), sink);
+                    self.boot(world, id.index(), sink);
                 }
             }
+            TimerKind::Loaded(fragment) => self.model_loaded(world, fragment),
+            TimerKind::Fault(fault) => self.strike(world, fault, sink),
             TimerKind::Input(fragment) => self.receive_input(world, fragment),
             TimerKind::Output(request) => self.deliver_output(world, request, sink),
             TimerKind::Migration(number) => {
@@ -601,14 +651,14 @@ impl State {
         }
         run.phase = Phase::Queued;
         let h = run.host.index();
-        self.hosts[h].advance(self.now);
+        self.hosts[h].advance(world.size_of(h), self.now);
         self.hosts[h].queue.push_back(slot);
         self.admit(world, h);
         self.reschedule(world, h);
     }
 
     /// Starts queued fragments of host `h` while the first of them fits into memory.
-    fn admit(&mut self, world: &World, h: usize) {
+    pub(crate) fn admit(&mut self, world: &World, h: usize) {
         if !self.hosts[h].lifecycle.serves() {
             return;
         }
@@ -622,30 +672,53 @@ impl State {
                 .variant(request.application, deployed.variant)
                 .fragments[usize::from(run.index)];
             let host = &mut self.hosts[h];
-            if fragment.ram.0 > host.ram_free_mib {
+            let Some((ready_at, cold)) = host.take_memory(world, fragment, self.now) else {
                 return;
-            }
+            };
+            self.incidents.cold_starts += u64::from(cold);
             host.queue.pop_front();
-            host.ram_free_mib -= fragment.ram.0;
-            let class = &mut host.classes[fragment.cap];
-            run.phase = Phase::Running;
-            run.started_at_mi = class.virtual_mi;
-            class.start(slot, run.started_at_mi, run.work_mi);
-            host.ahead_mi -= run.work_mi;
+            if ready_at > self.now {
+                run.phase = Phase::Loading;
+                host.loading += 1;
+                self.set_timer(ready_at, TimerKind::Loaded(slot));
+                continue;
+            }
+            host.start(fragment.cap, slot, run);
             request.started.get_or_insert(self.now);
         }
+    }
+
+    /// The model that the fragment in `slot` waited for is loaded.
+    fn model_loaded(&mut self, world: &World, slot: u32) {
+        let run = &mut self.fragments[slot as usize];
+        let request = &mut self.requests[run.request as usize];
+        let (Phase::Loading, Some(deployed)) = (run.phase, request.deployed) else {
+            return;
+        };
+        let h = run.host.index();
+        let variant = world.variant(request.application, deployed.variant);
+        let host = &mut self.hosts[h];
+        host.advance(world.size_of(h), self.now);
+        host.loading -= 1;
+        host.start(variant.fragments[usize::from(run.index)].cap, slot, run);
+        request.started.get_or_insert(self.now);
+        self.reschedule(world, h);
     }
 
     /// Recomputes the rates of host `h` and when its next fragment ends.
     pub(crate) fn reschedule(&mut self, world: &World, h: usize) {
         let host = &mut self.hosts[h];
-        host.share(world.size_of(h));
-        self.completions.set(h, host.next_finish());
+        let size = world.size_of(h);
+        host.share(size);
+        self.completions.set(h, host.next_event(size));
     }
 
     fn finish_fragments<S: Sink>(&mut self, world: &World, h: usize, sink: &mut S) {
-        self.hosts[h].advance(self.now);
+        self.hosts[h].advance(world.size_of(h), self.now);
         while let Some(slot) = self.hosts[h].pop_finished() {
+            if !self.migrations.is_empty() {
+                self.abandon_migration(world, slot, sink);
+            }
             self.finish_fragment(world, slot, sink);
         }
         self.refill(world, h, sink);
@@ -673,12 +746,19 @@ impl State {
         let variant = world.variant(request.application, deployed.variant);
         let fragment = &variant.fragments[usize::from(run.index)];
         let host = &mut self.hosts[run.host.index()];
-        host.advance(self.now);
+        host.advance(world.size_of(run.host.index()), self.now);
         let mut held_mib = 0.0;
         match run.phase {
             Phase::Done => return 0.0,
             Phase::Running => {
                 host.classes[fragment.cap].remove(slot);
+                host.leave_model(fragment.model, self.now);
+                held_mib = fragment.ram.0;
+            }
+            Phase::Loading => {
+                host.loading -= 1;
+                host.ahead_mi -= run.work_mi;
+                host.leave_model(fragment.model, self.now);
                 held_mib = fragment.ram.0;
             }
             Phase::Waiting | Phase::Queued => {
@@ -688,6 +768,7 @@ impl State {
             Phase::Paused => {
                 host.holds = host.holds.saturating_sub(1);
                 host.ahead_mi -= run.work_mi + run.started_at_mi;
+                host.leave_model(fragment.model, self.now);
                 held_mib = fragment.ram.0;
             }
         }
@@ -700,6 +781,7 @@ impl State {
         let host = &mut self.hosts[h];
         if host.lifecycle == Lifecycle::Draining && host.vacant() {
             host.lifecycle = Lifecycle::Off;
+            host.stop();
             sink.lifecycle(self.now, HostId::at(h), Lifecycle::Off);
         }
     }
@@ -715,6 +797,7 @@ impl State {
         };
         let variant = world.variant(request.application, deployed.variant);
         let fragment = &variant.fragments[index];
+        host.leave_model(fragment.model, self.now);
         host.release(slot, fragment.ram.0);
         if demand::tells_generated_tokens(fragment) {
             request.generated_known = true;
@@ -724,6 +807,10 @@ impl State {
         sink.fragment_done(self.now, request.id, index, from);
         if fragment.successors.is_empty() {
             let ends = (Endpoint::Host(from), Endpoint::User);
+            if bytes <= 0.0 && network::latency(world, ends.0, ends.1) == SimTime::ZERO {
+                self.deliver_output(world, request_slot, sink);
+                return;
+            }
             self.send(
                 world,
                 ends,
@@ -738,9 +825,6 @@ impl State {
             let to = self.fragments[target as usize].host;
             let ends = (Endpoint::Host(from), Endpoint::Host(to));
             self.send(world, ends, Delivery::Input { fragment: target }, bytes);
-        }
-        if !self.migrations.is_empty() {
-            self.abandon_migration(world, slot, sink);
         }
     }
 
@@ -792,7 +876,7 @@ impl State {
         match run.phase {
             Phase::Running => {}
             Phase::Paused => return (-run.started_at_mi).clamp(0.0, run.work_mi),
-            Phase::Waiting | Phase::Queued | Phase::Done => return 0.0,
+            _ => return 0.0,
         }
         let request = &self.requests[run.request as usize];
         let Some(deployed) = request.deployed else {
@@ -845,13 +929,15 @@ impl State {
         for h in 0..self.hosts.len() {
             self.rebuild_finishes(world, h);
         }
+        self.key = stream::mix(self.key, key);
+        self.expect_faults(world);
         self.redraw_migrations();
     }
 
     /// Orders the running fragments of host `h` anew after their work has changed.
     pub(crate) fn rebuild_finishes(&mut self, world: &World, h: usize) {
         let host = &mut self.hosts[h];
-        host.advance(self.now);
+        host.advance(world.size_of(h), self.now);
         for class in &mut host.classes {
             let mut finishes = std::mem::take(&mut class.running).into_vec();
             class.finish_sum_mi = 0.0;

@@ -274,7 +274,7 @@ fn roll_out(
         );
     }
     let billed = Account::of(world, &state);
-    let idle_j = above_idle_j(world, &state);
+    let idle = above_idle(world, &state);
     let until = until.after(horizon.drain);
     let mut none = Future::empty();
     while !state.active.is_empty() {
@@ -286,27 +286,27 @@ fn roll_out(
     }
     let served = Account::of(world, &state);
     // Work that is left at the horizon is paid for too, or putting it off would seem to save it.
-    let energy_j = billed.energy_j + above_idle_j(world, &state) - idle_j;
+    let after = above_idle(world, &state);
     scratch.state = Some(state);
     Account {
-        energy_j,
+        energy_j: billed.energy_j + after.0 - idle.0,
+        carbon_g: billed.carbon_g + after.1 - idle.1,
         cost_usd: billed.cost_usd,
         ..served
     }
     .since(&before)
 }
 
-/// Energy so far beyond what the hosts would have used idle.
-fn above_idle_j(world: &World, state: &State) -> f64 {
-    state
-        .hosts
-        .iter()
-        .enumerate()
-        .map(|(h, host)| {
-            let meter = host.meter(state.now);
-            meter.energy_j - world.size_of(h).power.at(0.0).0 * meter.billed.seconds()
-        })
-        .sum()
+/// Energy so far beyond what the hosts would have used idle, in J, and its greenhouse gas, in g.
+fn above_idle(world: &World, state: &State) -> (f64, f64) {
+    let (mut energy_j, mut carbon_g) = (0.0, 0.0);
+    for (h, host) in state.hosts.iter().enumerate() {
+        let meter = host.meter(state.now);
+        let above_j = meter.energy_j - world.size_of(h).power.at(0.0).0 * meter.billed.seconds();
+        energy_j += above_j;
+        carbon_g += above_j * world.carbon_g_per_joule(h);
+    }
+    (energy_j, carbon_g)
 }
 
 /// Decides in a rollout.

@@ -127,7 +127,7 @@ impl Sink for Ends<'_> {
     fn fragment_done(&mut self, now: SimTime, request: RequestId, _index: usize, _host: HostId) {
         let index = usize::try_from(request.0).unwrap_or(usize::MAX);
         let response = now.since(self.arrivals[index].time);
-        self.responses.note(response.seconds());
+        self.responses.note(response);
         self.ends_s[index] = now.seconds();
         self.ended += 1;
     }
@@ -154,12 +154,11 @@ pub(crate) fn run(world: &World, arrivals: &[Arrival], ends_s: &mut [f64]) -> an
         if epoch == Epoch::End {
             break;
         }
-        state.settle();
         let observation = Observation::new(world, &state, epoch);
         decision.clear();
         policy.decide(&observation, &mut decision)?;
         checker::check(&observation, &decision)?;
         state.apply(world, &decision, &mut ends);
     }
-    Ok(Qos::of(world, &mut state, &mut ends.responses))
+    Ok(Qos::of(world, &state, &mut ends.responses))
 }

@@ -145,6 +145,7 @@ fn fragments(
             work_mi_per_generated_token: 0.0,
             max_vcpus: calibration.cap_vcpus,
             ram_mib: variant.ram_mib,
+            model: None,
             dirty_mib_per_s: None,
             working_set_mib: None,
             output_kib,

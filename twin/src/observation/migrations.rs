@@ -12,7 +12,8 @@ use crate::ids::{HostId, RequestId};
 use crate::migration::{
     Attempt, Container, Demand, Migration, Report, Reservation, Stage, StrategyKind,
 };
-use crate::state::migrate::{Carrier, Course, Moving, fault_key};
+use crate::sink::Silent;
+use crate::state::migrate::{Carrier, Course, Moving};
 use crate::state::{Phase, State};
 use crate::units::{Mebibytes, SimTime};
 use crate::world::{World, nominal_bandwidth};
@@ -30,7 +31,7 @@ pub struct MigrationView {
     pub to: HostId,
     /// The order of things.
     pub strategy: StrategyKind,
-    /// What is being done; `None` while it waits for room.
+    /// What is being done; `None` while it waits for room, or for a model.
     pub stage: Option<Stage>,
     /// For how long.
     pub stage_elapsed: SimTime,
@@ -82,7 +83,9 @@ fn migration_view(state: &State, place: usize, moving: &Moving) -> MigrationView
     } = moving.course;
     let protocol = moving.attempt.migration();
     let report = protocol.report();
-    let waits = moving.carrier == Carrier::Nobody;
+    // While it waits for room, or for a model.
+    let waits =
+        moving.attempt.machine().reserved().is_none() && moving.attempt.demand() == Demand::Nothing;
     MigrationView {
         request,
         fragment,
@@ -165,6 +168,7 @@ impl State {
             },
             slot,
             ram_mib: self.fragment_in(world, slot).map_or(0.0, |f| f.ram.0),
+            model: self.fragment_in(world, slot).and_then(|f| f.model),
             attempt,
             began: self.now,
             carrier: Carrier::Nobody,
@@ -176,8 +180,10 @@ impl State {
             run.started_at_mi /= speed;
             self.rebuild_finishes(world, here.index());
         }
-        if let Some(stage) = view.stage {
-            self.go_on(world, stage, demand, view);
+        match view.stage {
+            Some(stage) => self.go_on(world, stage, demand, view),
+            // It may wait for a model only.
+            None => self.prepare_migration(world, number, &mut Silent),
         }
         Ok(())
     }
@@ -196,8 +202,7 @@ impl State {
         };
         let ends = (view.from, view.to);
         let spec = world.migration.spec(world, fragment, ends, view.strategy);
-        let run = &self.fragments[slot as usize];
-        let key = fault_key(&self.requests[run.request as usize], number);
+        let key = self.fault_key(number);
         let faults = world.migration.faults;
         let Some(stage) = view.stage else {
             let planned = Attempt::new(key, spec, nominal_bandwidth(world, ends), faults);
@@ -284,12 +289,19 @@ impl State {
         if view.stage.is_none() || (view.stage == Some(Stage::RollBack) && !serves) {
             return Ok(None);
         }
-        let ram_mib = self.fragment_in(world, slot).map_or(0.0, |f| f.ram.0);
+        let Some(fragment) = self.fragment_in(world, slot) else {
+            return Ok(None);
+        };
+        let now = self.now;
         let host = &mut self.hosts[other.index()];
-        host.hold(ram_mib);
-        if !serves || host.ram_free_mib < -1e-6 {
+        host.holds += 1;
+        let ready = match host.take_memory(world, fragment, now) {
+            Some((ready_at, _)) => serves && ready_at <= now,
+            None => false,
+        };
+        if !ready {
             let name = if other == view.to { "to" } else { "from" };
-            let problem = "does not serve, or has no memory for the fragment";
+            let problem = "does not serve, or lacks the memory or the model for the fragment";
             return invalid(format!("migrations[{i}].{name}"), problem);
         }
         Ok(Some(other))

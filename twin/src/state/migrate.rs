@@ -21,30 +21,30 @@
 //! it. A fragment whose migration fails without a way back starts anew, with nothing done, in the
 //! queue of its source, or of its destination if the source does not serve any more.
 //!
-//! What fails is hashed from the request's key and the migration's number.
+//! A fragment that needs a model begins to move once the model is loaded at the destination.
+//!
+//! What fails is hashed from the state's key and the migration's number.
 //!
 //! Left out: moving fragments that wait for inputs or memory, the CPU that copying takes, and that a
 //! stalled fragment gives up its share of the CPU.
 
 use serde::{Deserialize, Serialize};
 
-use super::{Phase, Request, State, TimerKind};
+use super::{Phase, State, TimerKind};
 use crate::decision;
-use crate::ids::{HostId, RequestId};
+use crate::faults::{self, Purpose};
+use crate::ids::{HostId, ModelId, RequestId};
 use crate::migration::{
-    Attempt, Cause, Container, Demand, Ending, Order, Outcome, Reservation, Stage, StrategyKind,
+    self, Attempt, Cause, Container, Demand, Ending, Order, Outcome, Reservation, Stage,
+    StrategyKind,
 };
 use crate::network::{Delivery, Endpoint};
 use crate::sink::Sink;
-use crate::stream;
 use crate::units::{Mebibytes, Ratio, SimTime};
 use crate::world::{Fragment, World, nominal_bandwidth};
 
 /// Bits in a MiB.
 pub(crate) const BITS_PER_MIB: f64 = 8.0 * 1024.0 * 1024.0;
-
-/// Part of a request's key for the faults of its migrations.
-const FAULTS_PART: u64 = u64::MAX - 1;
 
 /// The least speed of a fragment that runs while its memory is pulled.
 const LEAST_SPEED: f64 = 1e-6;
@@ -110,6 +110,8 @@ pub(crate) struct Moving {
     /// The fragment.
     pub(crate) slot: u32,
     pub(crate) ram_mib: f64,
+    /// The model that must be loaded for it.
+    pub(crate) model: Option<ModelId>,
     pub(crate) attempt: Attempt,
     /// When its order under way began.
     pub(crate) began: SimTime,
@@ -164,11 +166,6 @@ impl Migrations {
     }
 }
 
-/// The key that decides what fails in a migration.
-pub(crate) fn fault_key(request: &Request, number: u32) -> u64 {
-    stream::mix(stream::mix(request.key, FAULTS_PART), u64::from(number))
-}
-
 /// Where a transfer of that stage comes from: image layers come from wherever they are kept.
 pub(crate) fn source_of(stage: Stage, from: HostId) -> Endpoint {
     match stage {
@@ -217,7 +214,7 @@ impl State {
         };
         let ends = (course.from, course.to);
         let spec = world.migration.spec(world, fragment, ends, course.strategy);
-        let key = fault_key(&self.requests[run.request as usize], course.number);
+        let key = self.fault_key(course.number);
         let expected = nominal_bandwidth(world, ends);
         let Ok(mut attempt) = Attempt::new(key, spec, expected, world.migration.faults) else {
             return;
@@ -230,6 +227,7 @@ impl State {
             course,
             slot,
             ram_mib: fragment.ram.0,
+            model: fragment.model,
             attempt,
             began: self.now,
             carrier: Carrier::Nobody,
@@ -238,6 +236,11 @@ impl State {
         });
         sink.migration_started(self.now, &course);
         self.prepare_migration(world, course.number, sink);
+    }
+
+    /// The key that decides what fails in a migration.
+    pub(crate) fn fault_key(&self, number: u32) -> u64 {
+        faults::key(self.key, Purpose::Migration, number as usize)
     }
 
     /// The slot of a fragment of a request that is deployed.
@@ -263,27 +266,43 @@ impl State {
         Some(&variant.fragments[usize::from(run.index)])
     }
 
-    /// Holds memory at the destination and begins, if there is room.
-    fn prepare_migration<S: Sink>(&mut self, world: &World, number: u32, sink: &mut S) {
+    /// Holds memory at the destination and begins, if there is room; first loads the model there
+    /// that the fragment needs.
+    pub(crate) fn prepare_migration<S: Sink>(&mut self, world: &World, number: u32, sink: &mut S) {
         let Some(place) = self.migrations.place(number) else {
             return;
         };
-        let moving = &mut self.migrations.under_way[place];
-        let (host, ram_mib) = (moving.course.to, moving.ram_mib);
+        let moving = &self.migrations.under_way[place];
+        let host = moving.course.to;
+        let Some(fragment) = self.fragment_in(world, moving.slot) else {
+            return;
+        };
         let destination = &mut self.hosts[host.index()];
-        if !destination.lifecycle.accepts()
-            || !destination.lifecycle.serves()
-            || !destination.queue.is_empty()
-            || destination.ram_free_mib < ram_mib
-        {
+        let lifecycle = destination.lifecycle;
+        if !lifecycle.accepts() || !lifecycle.serves() || !destination.queue.is_empty() {
             return;
         }
-        let order = moving.attempt.prepare(|_| {
-            destination.hold(ram_mib);
-            moving.held = Some(host);
-            let ram = Mebibytes(ram_mib);
-            Some(Reservation { host, ram })
-        });
+        let Some((ready_at, cold)) = destination.take_memory(world, fragment, self.now) else {
+            return;
+        };
+        destination.holds += 1;
+        self.incidents.cold_starts += u64::from(cold);
+        let sequence = self.sequence;
+        let moving = &mut self.migrations.under_way[place];
+        moving.held = Some(host);
+        if ready_at > self.now {
+            moving.carrier = Carrier::Timer(sequence);
+            self.set_timer(ready_at, TimerKind::Migration(number));
+        } else {
+            self.begin_migration(world, place, sink);
+        }
+    }
+
+    /// Begins a migration whose memory is held.
+    fn begin_migration<S: Sink>(&mut self, world: &World, place: usize, sink: &mut S) {
+        let moving = &mut self.migrations.under_way[place];
+        let (host, ram) = (moving.course.to, Mebibytes(moving.ram_mib));
+        let order = moving.attempt.prepare(|_| Some(Reservation { host, ram }));
         if let Ok(order) = order {
             self.follow(world, place, order, sink);
         }
@@ -338,6 +357,10 @@ impl State {
         };
         let moving = &mut self.migrations.under_way[place];
         moving.carrier = Carrier::Nobody;
+        if *moving.attempt.machine().state() == migration::State::Planning {
+            self.begin_migration(world, place, sink);
+            return;
+        }
         let elapsed_s = self.now.since(moving.began).seconds();
         if let Ok(order) = moving.attempt.finish(elapsed_s) {
             self.follow(world, place, order, sink);
@@ -408,11 +431,12 @@ impl State {
         totals.downtime_s += report.downtime_s;
         totals.stall_s += report.stall_s;
         if let Some(host) = moving.held {
-            self.hosts[host.index()].unhold(moving.ram_mib);
+            self.hosts[host.index()].unhold(moving.ram_mib, moving.model, self.now);
         }
         sink.migration_ended(self.now, &moving.course, outcome, report);
         for host in [moving.course.from, moving.course.to] {
-            self.hosts[host.index()].advance(self.now);
+            let h = host.index();
+            self.hosts[h].advance(world.size_of(h), self.now);
             self.refill(world, host.index(), sink);
         }
     }
@@ -465,7 +489,7 @@ impl State {
         };
         let run = &mut self.fragments[slot as usize];
         let host = &mut self.hosts[run.host.index()];
-        host.advance(self.now);
+        host.advance(world.size_of(run.host.index()), self.now);
         host.classes[fragment.cap].remove(slot);
         host.holds += 1;
         host.ahead_mi += run.work_mi - attained_mi;
@@ -485,7 +509,7 @@ impl State {
         };
         let run = &mut self.fragments[slot as usize];
         let host = &mut self.hosts[run.host.index()];
-        host.advance(self.now);
+        host.advance(world.size_of(run.host.index()), self.now);
         let attained_mi = -run.started_at_mi;
         let class = &mut host.classes[fragment.cap];
         run.phase = Phase::Running;
@@ -585,7 +609,6 @@ impl State {
     /// Host `lost` has just stopped serving: ends the migrations from there and to there.
     ///
     /// Fragments that are on the host stay there, for the caller to withdraw.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for crashes of hosts"))]
     pub(crate) fn interrupt_migrations<S: Sink>(
         &mut self,
         world: &World,
@@ -626,7 +649,7 @@ impl State {
         if cause == Cause::DestinationLost && moving.held == Some(to) {
             // What is lost holds nothing any more, however long the way back takes.
             moving.held = None;
-            self.hosts[to.index()].unhold(moving.ram_mib);
+            self.hosts[to.index()].unhold(moving.ram_mib, moving.model, self.now);
         }
         if let Ok(order) = moving.attempt.interrupt(cause, elapsed_s, sent) {
             self.follow(world, place, order, sink);
@@ -637,13 +660,10 @@ impl State {
     pub(super) fn redraw_migrations(&mut self) {
         for place in 0..self.migrations.under_way.len() {
             let sent = self.sent(place);
+            let key = self.fault_key(self.migrations.under_way[place].course.number);
             let moving = &mut self.migrations.under_way[place];
-            let run = &self.fragments[moving.slot as usize];
-            let request = &self.requests[run.request as usize];
             let before = moving.attempt.demand();
-            moving
-                .attempt
-                .redraw(fault_key(request, moving.course.number), sent);
+            moving.attempt.redraw(key, sent);
             let after = moving.attempt.demand();
             if let (Carrier::Transfer(slot), Demand::Transfer(demanded)) = (moving.carrier, after)
                 && before != after

@@ -2,14 +2,18 @@
 
 mod cli;
 mod closed_forms;
+mod cosim;
 mod delay;
 mod gap;
+mod mechanics;
 mod peers;
 mod policies;
 mod properties;
+mod replay;
 mod scenario;
 mod small_worlds;
 mod statistics;
+mod testbed;
 mod views;
 mod walk;
 mod what_if;

@@ -197,7 +197,7 @@ fn a_run_and_its_qos_are_the_same_bytes_every_time() {
         let world = certain_world();
         let mut chance = Chance::new(seed);
         let run = simulate::run(&world, &mut chance, &Options::new(seed)).expect("feasible");
-        let mut state = run.state;
+        let state = run.state;
         let qos = Qos::of(&world, &state, &mut ResponseTimes::default());
         (snapshot::encode(&state), format!("{qos:?}"))
     };
