@@ -8,7 +8,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Not modeled: migration of running fragments, burst credits, faults, cold starts.
+//! Not modeled: burst credits, faults, cold starts.
 
 pub mod arrivals;
 pub mod calibrate;
