@@ -361,6 +361,9 @@ pub struct MigrationState {
         deserialize_with = "present"
     )]
     pub stage: Option<MigrationStage>,
+    /// Whether it waits for its model to be loaded at the destination; with no stage only.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub loads_model: bool,
     /// For how long.
     pub stage_elapsed_ns: u64,
     /// What has been sent in this stage, in MiB.

@@ -50,6 +50,7 @@ impl State {
         build.transfers()?;
         build.balance()?;
         build.migrations()?;
+        build.loading();
         Ok(build.state)
     }
 }
@@ -320,10 +321,6 @@ impl<'a> Build<'a> {
         }
         self.complete(h, &host)?;
         self.state.hosts[h] = host;
-        if view.models.iter().any(|m| m.ready_at > self.view.now) {
-            // What waits for a model waits again.
-            self.state.admit(self.world, h);
-        }
         self.state.rebuild_finishes(self.world, h);
         Ok(())
     }
@@ -496,6 +493,16 @@ impl<'a> Build<'a> {
             }
         }
         Ok(())
+    }
+
+    /// What waits for a model waits again.
+    fn loading(&mut self) {
+        for (h, host) in self.view.hosts.iter().enumerate() {
+            if host.models.iter().any(|m| m.ready_at > self.view.now) {
+                self.state.admit(self.world, h);
+                self.state.rebuild_finishes(self.world, h);
+            }
+        }
     }
 
     /// Fragments are paused by migrations and by nothing else.

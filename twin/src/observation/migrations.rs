@@ -12,7 +12,6 @@ use crate::ids::{HostId, RequestId};
 use crate::migration::{
     Attempt, Container, Demand, Migration, Report, Reservation, Stage, StrategyKind,
 };
-use crate::sink::Silent;
 use crate::state::migrate::{Carrier, Course, Moving};
 use crate::state::{Phase, State};
 use crate::units::{Mebibytes, SimTime};
@@ -33,6 +32,8 @@ pub struct MigrationView {
     pub strategy: StrategyKind,
     /// What is being done; `None` while it waits for room, or for a model.
     pub stage: Option<Stage>,
+    /// Whether it waits for its model to be loaded at the destination.
+    pub loads_model: bool,
     /// For how long.
     pub stage_elapsed: SimTime,
     /// What has been sent in this stage.
@@ -93,6 +94,7 @@ fn migration_view(state: &State, place: usize, moving: &Moving) -> MigrationView
         to,
         strategy,
         stage: (!waits).then(|| protocol.stage()),
+        loads_model: waits && moving.held.is_some(),
         stage_elapsed: if waits {
             SimTime::ZERO
         } else {
@@ -182,8 +184,15 @@ impl State {
         }
         match view.stage {
             Some(stage) => self.go_on(world, stage, demand, view),
-            // It may wait for a model only.
-            None => self.prepare_migration(world, number, &mut Silent),
+            None if view.loads_model => {
+                let place = self.migrations.under_way.len() - 1;
+                let Some(ready_at) = self.hold_destination(world, place) else {
+                    let problem = "the destination lacks the memory for the fragment";
+                    return invalid(field("loads_model"), problem);
+                };
+                self.await_model(place, ready_at.max(self.now));
+            }
+            None => {}
         }
         Ok(())
     }
@@ -264,6 +273,10 @@ impl State {
         if view.stage_elapsed > self.now {
             let problem = "must not be longer than the time so far";
             return invalid(format!("migrations[{i}].stage_elapsed"), problem);
+        }
+        if view.loads_model && view.stage.is_some() {
+            let problem = "must be false once it has begun";
+            return invalid(format!("migrations[{i}].loads_model"), problem);
         }
         let rounds_agree = match view.stage {
             Some(Stage::Round { number }) => u64::from(number) == u64::from(view.rounds) + 1,

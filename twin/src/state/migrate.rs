@@ -30,7 +30,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Phase, State, TimerKind};
+use super::{FragmentRun, Phase, State, TimerKind};
 use crate::decision;
 use crate::faults::{self, Purpose};
 use crate::ids::{HostId, ModelId, RequestId};
@@ -273,29 +273,42 @@ impl State {
             return;
         };
         let moving = &self.migrations.under_way[place];
-        let host = moving.course.to;
-        let Some(fragment) = self.fragment_in(world, moving.slot) else {
-            return;
-        };
-        let destination = &mut self.hosts[host.index()];
-        let lifecycle = destination.lifecycle;
-        if !lifecycle.accepts() || !lifecycle.serves() || !destination.queue.is_empty() {
+        if moving.carrier != Carrier::Nobody {
+            // Another that ended in the meantime has made it begin.
             return;
         }
-        let Some((ready_at, cold)) = destination.take_memory(world, fragment, self.now) else {
-            return;
-        };
+        let destination = &self.hosts[moving.course.to.index()];
+        let lifecycle = destination.lifecycle;
+        if lifecycle.accepts() && lifecycle.serves() && destination.queue.is_empty() {
+            match self.hold_destination(world, place) {
+                Some(ready_at) if ready_at > self.now => self.await_model(place, ready_at),
+                Some(_) => self.begin_migration(world, place, sink),
+                None => {}
+            }
+        }
+    }
+
+    /// Holds memory at the destination and loads the model there; gives when that is loaded, or
+    /// nothing if there is no room.
+    pub(crate) fn hold_destination(&mut self, world: &World, place: usize) -> Option<SimTime> {
+        let moving = &self.migrations.under_way[place];
+        let to = moving.course.to;
+        let fragment = self.fragment_in(world, moving.slot)?;
+        let destination = &mut self.hosts[to.index()];
+        let (ready_at, cold) = destination.take_memory(world, fragment, self.now)?;
         destination.holds += 1;
         self.incidents.cold_starts += u64::from(cold);
+        self.migrations.under_way[place].held = Some(to);
+        Some(ready_at)
+    }
+
+    /// Lets a migration begin once the model that its fragment needs is loaded.
+    pub(crate) fn await_model(&mut self, place: usize, ready_at: SimTime) {
         let sequence = self.sequence;
         let moving = &mut self.migrations.under_way[place];
-        moving.held = Some(host);
-        if ready_at > self.now {
-            moving.carrier = Carrier::Timer(sequence);
-            self.set_timer(ready_at, TimerKind::Migration(number));
-        } else {
-            self.begin_migration(world, place, sink);
-        }
+        moving.carrier = Carrier::Timer(sequence);
+        let number = moving.course.number;
+        self.set_timer(ready_at, TimerKind::Migration(number));
     }
 
     /// Begins a migration whose memory is held.
@@ -337,7 +350,8 @@ impl State {
             let moving = &mut self.migrations.under_way[place];
             let destination = self.hosts[moving.course.to.index()].lifecycle;
             let boots = destination.accepts() && !destination.serves();
-            if !boots && moving.attempt.cancel().is_ok() {
+            let waits = moving.carrier == Carrier::Nobody && !boots;
+            if waits && moving.attempt.cancel().is_ok() {
                 self.settle(world, place, sink);
             }
         }
@@ -561,6 +575,30 @@ impl State {
         host.resident.push(slot);
         host.queue.push_back(slot);
         host.ahead_mi += run.work_mi;
+        let request = run.request;
+        self.forget_start(world, request);
+    }
+
+    /// Forgets when a request started, if nothing that was served of it is left.
+    fn forget_start(&mut self, world: &World, request: u32) {
+        let found = &mut self.requests[request as usize];
+        let Some(deployed) = found.deployed else {
+            return;
+        };
+        let count = world
+            .variant(found.application, deployed.variant)
+            .fragments
+            .len();
+        let own = self
+            .fragments
+            .iter()
+            .skip(deployed.first as usize)
+            .take(count);
+        let served =
+            |run: &FragmentRun| matches!(run.phase, Phase::Running | Phase::Paused | Phase::Done);
+        if !own.into_iter().any(served) {
+            found.started = None;
+        }
     }
 }
 
