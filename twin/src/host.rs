@@ -144,6 +144,8 @@ pub(crate) struct Host {
     pub(crate) classes: Vec<CapClass>,
     pub(crate) ram_mib: f64,
     pub(crate) ram_free_mib: f64,
+    /// Holders of memory that do not run here: paused fragments, and what migrations hold.
+    pub(crate) holds: u32,
     /// Work of the resident fragments that do not run yet, in MI.
     pub(crate) ahead_mi: f64,
     /// Fragments whose inputs are here and that wait for memory or for the boot.
@@ -282,6 +284,7 @@ impl Host {
                 .collect(),
             ram_mib: size.ram.0,
             ram_free_mib: size.ram.0,
+            holds: 0,
             ahead_mi: 0.0,
             queue: VecDeque::new(),
             resident: Vec::new(),
@@ -512,14 +515,31 @@ impl Host {
         if let Some(place) = self.resident.iter().position(|&r| r == fragment) {
             self.resident.remove(place);
         }
-        if self.running() == 0 && self.loading == 0 {
-            // An empty host has all its memory but for models, whatever rounding says.
+        self.tidy();
+    }
+
+    /// An empty host has all its memory but for models, whatever rounding says.
+    fn tidy(&mut self) {
+        if self.running() == 0 && self.loading == 0 && self.holds == 0 {
             let models_mib: f64 = self.models.iter().map(|m| m.ram_mib).sum();
             self.ram_free_mib = self.ram_mib - models_mib;
             if self.resident.is_empty() {
                 self.ahead_mi = 0.0;
             }
         }
+    }
+
+    /// Returns what a migration, or a fragment that was paused, held.
+    pub(crate) fn unhold(&mut self, ram_mib: f64, model: Option<ModelId>, now: SimTime) {
+        self.holds = self.holds.saturating_sub(1);
+        self.ram_free_mib += ram_mib;
+        self.leave_model(model, now);
+        self.tidy();
+    }
+
+    /// Whether nothing is placed here, and no migration holds memory.
+    pub(crate) fn vacant(&self) -> bool {
+        self.resident.is_empty() && self.holds == 0
     }
 
     /// Memory that could be free for a fragment that needs `model`, in MiB: all that nothing uses.

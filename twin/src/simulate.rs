@@ -7,11 +7,12 @@ use thiserror::Error;
 use crate::checker::{self, Infeasible};
 use crate::decision::Decision;
 use crate::faults::Incident;
+use crate::migration::{Outcome, Report};
 use crate::observation::Observation;
 use crate::policy::{Policy, PolicyError};
 use crate::qos::{Qos, ResponseTimes, Snapshot};
 use crate::sink::Sink;
-use crate::state::{Epoch, Future, Request, State};
+use crate::state::{Course, Epoch, Future, Request, State};
 use crate::stream::{self, Stream};
 use crate::units::SimTime;
 use crate::workload::{Arrival, ArrivalWindows, Split};
@@ -152,6 +153,17 @@ pub trait EventSink {
         _lifecycle: crate::host::Lifecycle,
     ) {
     }
+    /// A migration was ordered.
+    fn migration_started(&mut self, _now: SimTime, _course: &Course) {}
+    /// A migration ended: what came of it, and what it took.
+    fn migration_ended(
+        &mut self,
+        _now: SimTime,
+        _course: &Course,
+        _outcome: Outcome,
+        _report: &Report,
+    ) {
+    }
     /// Something happened to the fleet that nobody decided.
     fn incident(&mut self, _now: SimTime, _incident: &Incident) {}
 }
@@ -205,6 +217,22 @@ impl Sink for Recorder<'_> {
     ) {
         if let Some(events) = &mut self.events {
             events.lifecycle(now, host, lifecycle);
+        }
+    }
+    fn migration_started(&mut self, now: SimTime, course: &Course) {
+        if let Some(events) = &mut self.events {
+            events.migration_started(now, course);
+        }
+    }
+    fn migration_ended(
+        &mut self,
+        now: SimTime,
+        course: &Course,
+        outcome: Outcome,
+        report: &Report,
+    ) {
+        if let Some(events) = &mut self.events {
+            events.migration_ended(now, course, outcome, report);
         }
     }
     fn incident(&mut self, now: SimTime, incident: &Incident) {

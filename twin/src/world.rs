@@ -6,6 +6,7 @@
 
 pub mod embedded;
 pub mod file;
+mod migration;
 mod resolve;
 
 use std::sync::Arc;
@@ -16,11 +17,14 @@ use crate::credits::CreditSpec;
 use crate::distribution::{Distribution, Empirical};
 use crate::faults::Faults;
 use crate::ids::{ApplicationId, ModelId, SiteId, SizeId, VariantId};
+use crate::migration::DirtyPages;
 use crate::objective::Objective;
 use crate::speed::SpeedModel;
 use crate::units::{Mebibytes, MegabitsPerSecond, Mips, SimTime, Watts};
 use crate::workload::Workload;
 
+pub(crate) use migration::nominal_bandwidth;
+pub use migration::{MigrationFile, MigrationSettings};
 pub use resolve::WorldError;
 pub(crate) use resolve::did_you_mean;
 
@@ -72,6 +76,8 @@ pub struct World {
     pub workload: Workload,
     /// What is maximized.
     pub objective: Objective,
+    /// How running fragments are moved.
+    pub migration: MigrationSettings,
     /// Expected work of a request by application, in MI: its most accurate variant, with the mean
     /// context and generated tokens of the workload's training part.
     pub typical_mi: Vec<f64>,
@@ -258,6 +264,8 @@ pub struct Fragment {
     pub cap: usize,
     /// Memory while placed on a host.
     pub ram: Mebibytes,
+    /// Pages that it writes while it runs.
+    pub dirtied: DirtyPages,
     /// The model that must be loaded for it.
     pub model: Option<ModelId>,
     /// Output of a constant size, in bytes.
