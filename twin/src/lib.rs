@@ -52,6 +52,9 @@ pub mod statistics;
 pub mod stream;
 pub mod summary;
 pub mod units;
+#[cfg(test)]
+#[path = "../tests/it/validation.rs"]
+mod validation;
 pub mod what_if;
 pub mod wire;
 pub mod workload;
