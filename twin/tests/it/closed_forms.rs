@@ -431,21 +431,23 @@ fn state_requests(observation: &Observation<'_>) -> u64 {
     observation.view().next_request
 }
 
+/// Response times of each host, by its own reckoning.
+struct Answers<'a> {
+    arrivals: &'a [Arrival],
+    count: [f64; 3],
+    response_s: [f64; 3],
+}
+
+impl Sink for Answers<'_> {
+    fn fragment_done(&mut self, now: SimTime, id: RequestId, _: usize, host: HostId) {
+        let arrival = &self.arrivals[usize::try_from(id.0).expect("it is a position")];
+        self.count[host.index()] += 1.0;
+        self.response_s[host.index()] += now.since(arrival.time).seconds();
+    }
+}
+
 #[test]
 fn littles_law_and_the_utilization_law_hold_at_each_host() {
-    /// Response times of each host, by its own reckoning.
-    struct Answers<'a> {
-        arrivals: &'a [Arrival],
-        count: [f64; 3],
-        response_s: [f64; 3],
-    }
-    impl Sink for Answers<'_> {
-        fn fragment_done(&mut self, now: SimTime, id: RequestId, _: usize, host: HostId) {
-            let arrival = &self.arrivals[usize::try_from(id.0).expect("it is a position")];
-            self.count[host.index()] += 1.0;
-            self.response_s[host.index()] += now.since(arrival.time).seconds();
-        }
-    }
     const VCPUS: [f64; 3] = [1.0, 2.0, 4.0];
     // Each host gets a third of the requests: 0.6 a second.
     let queue = Queue {
