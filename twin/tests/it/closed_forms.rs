@@ -1,4 +1,4 @@
-//! The twin against queueing theory.
+//! The twin against queuing theory.
 //!
 //! A host of `c` virtual CPUs serves fragments that arrive as a Poisson process. With caps of all
 //! CPUs it is one processor-sharing server; with caps of one CPU and exponential work, the number

@@ -142,7 +142,7 @@ def theory(notes, passed):
     command = "cargo test -p twin --test it"
     return [
         Section(
-            "Closed forms of queueing",
+            "Closed forms of queuing theory",
             f"{command} closed_forms",
             rows("closed_forms::"),
             "The interval is that of the mean over 12 to 40 seeds with 99 % confidence; it must "
