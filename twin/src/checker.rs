@@ -210,8 +210,9 @@ fn immovable(
     if migration.to.index() >= hosts || !accepts_after(observation, decision, migration.to) {
         return Some(Immovable::Closed);
     }
-    let ram = observation.world().size_of(migration.to.index()).ram;
-    (resident.fragment.ram > ram).then_some(Immovable::Memory)
+    let world = observation.world();
+    let ram = world.size_of(migration.to.index()).ram;
+    (world.needs_mib(resident.fragment) > ram.0).then_some(Immovable::Memory)
 }
 
 /// Whether `host` takes fragments once the decision's provisioning has been carried out.

@@ -200,7 +200,7 @@ impl State {
             return;
         };
         let moves = self.migrations.place_of_fragment(slot).is_some();
-        let fits = host.lifecycle.accepts() && fragment.ram.0 <= host.ram_mib;
+        let fits = host.lifecycle.accepts() && world.needs_mib(fragment) <= host.ram_mib;
         if run.phase != Phase::Running || run.host == order.to || moves || !fits {
             return;
         }
@@ -674,3 +674,6 @@ impl State {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
