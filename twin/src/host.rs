@@ -287,6 +287,43 @@ impl Host {
         meter
     }
 
+    /// Turns the host on, to serve from `ready_at` if it must boot, or off.
+    pub(crate) fn turn(&mut self, on: bool, ready_at: SimTime) {
+        self.lifecycle = match (self.lifecycle, on) {
+            (Lifecycle::Off, true) => Lifecycle::Booting { ready_at },
+            (Lifecycle::Draining, true) => Lifecycle::On,
+            (Lifecycle::On, false) if self.resident.is_empty() => Lifecycle::Off,
+            (Lifecycle::On, false) => Lifecycle::Draining,
+            // A boot that nobody waits for is called off; its timer finds the host off.
+            (Lifecycle::Booting { .. }, false) if self.resident.is_empty() => Lifecycle::Off,
+            (same, _) => same,
+        };
+    }
+
+    /// Turns a draining host off once nothing is left on it; says whether it did.
+    pub(crate) fn turn_off_drained(&mut self) -> bool {
+        let drained = self.lifecycle == Lifecycle::Draining && self.resident.is_empty();
+        if drained {
+            self.lifecycle = Lifecycle::Off;
+        }
+        drained
+    }
+
+    /// Starts the first fragment of the queue if it fits into memory; gives the virtual work of its
+    /// class at the start.
+    pub(crate) fn start_first(&mut self, ram_mib: f64, cap: usize, work_mi: f64) -> Option<f64> {
+        if ram_mib > self.ram_free_mib {
+            return None;
+        }
+        let fragment = self.queue.pop_front()?;
+        self.ram_free_mib -= ram_mib;
+        self.ahead_mi -= work_mi;
+        let class = &mut self.classes[cap];
+        let started_at_mi = class.virtual_mi;
+        class.start(fragment, started_at_mi, work_mi);
+        Some(started_at_mi)
+    }
+
     /// Sets the rates by water filling, and what follows from them.
     pub(crate) fn share(&mut self, size: &VmSize) {
         if !self.lifecycle.serves() {

@@ -49,6 +49,8 @@ pub(crate) struct Transfer {
     remaining_bits: f64,
     rate_bps: f64,
     updated: SimTime,
+    /// These three before the rate was changed at `updated`.
+    before: (f64, f64, SimTime),
     /// Egress, link and ingress: positions in the list of resources.
     resources: [u32; SHARES],
     /// The transfers before and after this one in the list of each resource.
@@ -60,12 +62,37 @@ impl Transfer {
     pub(crate) fn bits_left(&self, now: SimTime) -> f64 {
         (self.remaining_bits - self.rate_bps * now.since(self.updated).seconds()).max(0.0)
     }
+
+    /// Sets the rate from `now` on; says whether that changes anything.
+    ///
+    /// What is left after all changes at one moment depends on the last rate alone: a transfer
+    /// that gets back the rate it had before is as if nothing had happened.
+    fn set_rate(&mut self, now: SimTime, rate_bps: f64) -> bool {
+        if self.rate_bps.to_bits() == rate_bps.to_bits() {
+            return false;
+        }
+        if self.updated == now {
+            (self.remaining_bits, self.rate_bps, self.updated) = self.before;
+        }
+        if self.rate_bps.to_bits() != rate_bps.to_bits() {
+            self.before = (self.remaining_bits, self.rate_bps, self.updated);
+            self.remaining_bits = self.bits_left(now);
+            self.updated = now;
+            self.rate_bps = rate_bps;
+        }
+        true
+    }
+
+    /// When it ends at its rate.
+    fn end(&self) -> SimTime {
+        end_at(self.updated, self.remaining_bits, self.rate_bps)
+    }
 }
 
 /// Resources that a transfer may occupy.
 const SHARES: usize = 3;
 /// No resource, or no transfer.
-const NONE: u32 = u32::MAX;
+pub(crate) const NONE: u32 = u32::MAX;
 
 /// All transfers under way.
 ///
@@ -92,6 +119,8 @@ struct Work {
     resources: Vec<Share>,
     /// Position of each resource in `resources`, if it is there.
     place: Vec<u32>,
+    /// Transfers that end at one moment.
+    ended: Vec<Transfer>,
 }
 
 /// What is left of a resource during a computation.
@@ -159,9 +188,16 @@ impl Network {
             // No rate yet: any rate is a change.
             rate_bps: -1.0,
             updated: now,
+            before: (bits, -1.0, now),
             resources: resources(world, from, to),
             neighbors: [(NONE, NONE); SHARES],
         };
+        self.insert(transfer);
+        self.rebalance(world, now, transfer.resources);
+    }
+
+    /// Puts `transfer` into the lists of its resources, as it is.
+    fn insert(&mut self, transfer: Transfer) -> u32 {
         let slot = match self.free.pop() {
             Some(slot) => slot,
             None => {
@@ -176,20 +212,62 @@ impl Network {
                 continue;
             }
             let after = std::mem::replace(&mut self.heads[resource as usize], slot);
-            self.slots[slot as usize].neighbors[share].1 = after;
+            self.slots[slot as usize].neighbors[share] = (NONE, after);
             if after != NONE {
                 self.neighbor(after, resource).0 = slot;
             }
         }
-        self.rebalance(world, now, transfer.resources);
+        slot
     }
 
-    /// Takes out a transfer that has ended by `now`, if any.
-    pub(crate) fn pop_finished(&mut self, world: &World, now: SimTime) -> Option<Transfer> {
-        let (end, slot) = self.ends.first();
-        if end > now {
-            return None;
+    /// Takes over a transfer of another network as it is, with what it delivers here.
+    pub(crate) fn adopt(&mut self, transfer: &Transfer, delivery: Delivery) {
+        let slot = self.insert(Transfer {
+            delivery,
+            ..*transfer
+        });
+        self.ends.set(slot as usize, transfer.end());
+    }
+
+    /// Forgets all transfers.
+    pub(crate) fn clear(&mut self) {
+        for transfer in self.slots.drain(..) {
+            for resource in transfer.resources {
+                if resource != NONE {
+                    self.heads[resource as usize] = NONE;
+                }
+            }
         }
+        self.free.clear();
+        self.ends.clear();
+    }
+
+    /// Takes out the transfers that have ended by `now`: what is left does not depend on their
+    /// order. [`Network::give_back`] takes the list back.
+    pub(crate) fn take_finished(&mut self, world: &World, now: SimTime) -> Vec<Transfer> {
+        let mut ended = std::mem::take(&mut self.work.ended);
+        ended.clear();
+        loop {
+            let (end, slot) = self.ends.first();
+            if end > now {
+                break;
+            }
+            ended.push(self.slots[slot]);
+            self.take_out(slot);
+        }
+        for transfer in &ended {
+            self.rebalance(world, now, transfer.resources);
+        }
+        ended
+    }
+
+    /// Keeps the list for its memory.
+    pub(crate) fn give_back(&mut self, ended: Vec<Transfer>) {
+        self.work.ended = ended;
+    }
+
+    /// Takes the transfer in `slot` out of the lists of its resources.
+    fn take_out(&mut self, slot: usize) {
         let transfer = self.slots[slot];
         self.ends.set(slot, SimTime::NEVER);
         self.free.push(u32::try_from(slot).unwrap_or(NONE));
@@ -207,8 +285,6 @@ impl Network {
                 self.neighbor(after, resource).0 = before;
             }
         }
-        self.rebalance(world, now, transfer.resources);
-        Some(transfer)
     }
 
     /// The neighbors of the transfer in `slot` in the list of `resource`.
@@ -228,14 +304,10 @@ impl Network {
         }
         for &(slot, rate_bps) in &work.transfers {
             let transfer = &mut self.slots[slot as usize];
-            if transfer.rate_bps.to_bits() == rate_bps.to_bits() {
-                continue;
+            if transfer.set_rate(now, rate_bps) {
+                let end = transfer.end();
+                self.ends.set(slot as usize, end);
             }
-            transfer.remaining_bits = transfer.bits_left(now);
-            transfer.updated = now;
-            transfer.rate_bps = rate_bps;
-            let left = SimTime::from_seconds_ceil(transfer.remaining_bits / rate_bps);
-            self.ends.set(slot as usize, now.after(left).min(LAST));
         }
         self.work = work;
     }
@@ -319,8 +391,29 @@ fn fill(slots: &[Transfer], work: &mut Work) {
     }
 }
 
+/// When a transfer ends that starts at `now` and shares its resources with no other.
+pub(crate) fn end_alone(
+    world: &World,
+    now: SimTime,
+    (from, to): (Endpoint, Endpoint),
+    bits: f64,
+) -> SimTime {
+    let rate_bps = resources(world, from, to)
+        .into_iter()
+        .filter(|&resource| resource != NONE)
+        .map(|resource| capacity_bps(world, resource as usize))
+        .fold(f64::INFINITY, f64::min);
+    end_at(now, bits, rate_bps)
+}
+
+/// When `bits` have been sent at a rate set at `since`: not at the moment at which that was set.
+fn end_at(since: SimTime, bits: f64, rate_bps: f64) -> SimTime {
+    let left = SimTime::from_seconds_ceil(bits / rate_bps);
+    since.after(left.max(SimTime(1))).min(LAST)
+}
+
 /// The resources that a transfer occupies: egress, link and ingress.
-fn resources(world: &World, from: Endpoint, to: Endpoint) -> [u32; SHARES] {
+pub(crate) fn resources(world: &World, from: Endpoint, to: Endpoint) -> [u32; SHARES] {
     let hosts = world.hosts.len();
     let position = |p: usize| u32::try_from(p).unwrap_or(NONE);
     let mut resources = [NONE; SHARES];

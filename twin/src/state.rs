@@ -112,7 +112,9 @@ pub(crate) struct FragmentRun {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) struct Timer {
     pub(crate) at: SimTime,
-    pub(crate) sequence: u64,
+    /// Among equal times: by request and fragment, so that the order does not depend on what
+    /// happened elsewhere.
+    pub(crate) rank: u64,
     pub(crate) kind: TimerKind,
 }
 
@@ -140,7 +142,6 @@ pub struct State {
     pub(crate) free_fragments: Vec<Vec<u32>>,
     pub(crate) network: Network,
     pub(crate) timers: BinaryHeap<Reverse<Timer>>,
-    pub(crate) sequence: u64,
     pub(crate) rates: Vec<Rates>,
     pub(crate) next_request: u64,
     pub(crate) next_boundary: SimTime,
@@ -180,7 +181,6 @@ impl Clone for State {
         self.free_fragments.clone_from(&source.free_fragments);
         self.network.clone_from(&source.network);
         self.timers.clone_from(&source.timers);
-        self.sequence = source.sequence;
         self.rates.clone_from(&source.rates);
         self.next_request = source.next_request;
         self.next_boundary = source.next_boundary;
@@ -228,6 +228,13 @@ impl<'a> Future<'a> {
     }
 }
 
+/// The place of what is delivered to fragment `index` of `request`, or to its users, among other
+/// deliveries at the same time.
+pub(crate) fn delivery_rank(request: RequestId, index: Option<u16>) -> u64 {
+    const DELIVERIES: u64 = 2 * crate::world::MAX_FRAGMENTS as u64;
+    request.0 * DELIVERIES + index.map_or(DELIVERIES - 1, u64::from)
+}
+
 impl State {
     /// The state at the start of an episode: hosts as the world says, nothing under way. The first
     /// boundary is at time zero.
@@ -248,7 +255,6 @@ impl State {
             free_fragments: vec![Vec::new(); crate::world::MAX_FRAGMENTS + 1],
             network: Network::new(world),
             timers: BinaryHeap::new(),
-            sequence: 0,
             rates: vec![Rates::default(); world.applications.len()],
             next_request: 0,
             next_boundary: SimTime::ZERO,
@@ -331,15 +337,7 @@ impl State {
         host.advance(self.now);
         let was = host.lifecycle;
         let ready_at = self.now.after(world.size_of(h).boot);
-        host.lifecycle = match (was, action.on) {
-            (Lifecycle::Off, true) => Lifecycle::Booting { ready_at },
-            (Lifecycle::Draining, true) => Lifecycle::On,
-            (Lifecycle::On, false) if host.resident.is_empty() => Lifecycle::Off,
-            (Lifecycle::On, false) => Lifecycle::Draining,
-            // A boot that nobody waits for is called off; its timer finds the host off.
-            (Lifecycle::Booting { .. }, false) if host.resident.is_empty() => Lifecycle::Off,
-            (same, _) => same,
-        };
+        host.turn(action.on, ready_at);
         let is = host.lifecycle;
         if is == (Lifecycle::Booting { ready_at }) && was == Lifecycle::Off {
             self.set_timer(ready_at, TimerKind::Boot(action.host));
@@ -431,6 +429,14 @@ impl State {
         }
     }
 
+    /// Forgets the free slots of fragments, so that slots follow the order of placement from here
+    /// on, whatever has ended.
+    pub(crate) fn forget_free_slots(&mut self) {
+        for list in &mut self.free_fragments {
+            list.clear();
+        }
+    }
+
     fn allocate_fragments(&mut self, count: usize) -> u32 {
         if let Some(first) = self.free_fragments[count].pop() {
             return first;
@@ -485,12 +491,23 @@ impl State {
     }
 
     pub(crate) fn set_timer(&mut self, at: SimTime, kind: TimerKind) {
-        self.timers.push(Reverse(Timer {
-            at,
-            sequence: self.sequence,
-            kind,
-        }));
-        self.sequence += 1;
+        let rank = match kind {
+            TimerKind::Boot(host) => u64::from(host.0),
+            TimerKind::Input(fragment) => self.rank(Delivery::Input { fragment }),
+            TimerKind::Output(request) => self.rank(Delivery::Output { request }),
+        };
+        self.timers.push(Reverse(Timer { at, rank, kind }));
+    }
+
+    /// The place of a delivery among others at the same time.
+    fn rank(&self, delivery: Delivery) -> u64 {
+        match delivery {
+            Delivery::Input { fragment } => {
+                let run = &self.fragments[fragment as usize];
+                delivery_rank(self.requests[run.request as usize].id, Some(run.index))
+            }
+            Delivery::Output { request } => delivery_rank(self.requests[request as usize].id, None),
+        }
     }
 
     fn arrive<S: Sink>(&mut self, arrival: Arrival, sink: &mut S) {
@@ -532,9 +549,14 @@ impl State {
     }
 
     fn finish_transfers(&mut self, world: &World) {
-        while let Some(done) = self.network.pop_finished(world, self.now) {
+        let mut ended = self.network.take_finished(world, self.now);
+        if ended.len() > 1 {
+            ended.sort_unstable_by_key(|done| self.rank(done.delivery));
+        }
+        for done in &ended {
             self.arrive_after(world, (done.from, done.to), done.delivery);
         }
+        self.network.give_back(ended);
     }
 
     fn fire_timer<S: Sink>(&mut self, world: &World, sink: &mut S) {
@@ -586,17 +608,12 @@ impl State {
             let fragment = &world
                 .variant(request.application, deployed.variant)
                 .fragments[usize::from(run.index)];
-            let host = &mut self.hosts[h];
-            if fragment.ram.0 > host.ram_free_mib {
+            let started = self.hosts[h].start_first(fragment.ram.0, fragment.cap, run.work_mi);
+            let Some(started_at_mi) = started else {
                 return;
-            }
-            host.queue.pop_front();
-            host.ram_free_mib -= fragment.ram.0;
-            let class = &mut host.classes[fragment.cap];
+            };
             run.phase = Phase::Running;
-            run.started_at_mi = class.virtual_mi;
-            class.start(slot, run.started_at_mi, run.work_mi);
-            host.ahead_mi -= run.work_mi;
+            run.started_at_mi = started_at_mi;
             request.started.get_or_insert(self.now);
         }
     }
@@ -654,9 +671,7 @@ impl State {
 
     /// Turns a draining host off once nothing is left on it.
     fn drained<S: Sink>(&mut self, h: usize, sink: &mut S) {
-        let host = &mut self.hosts[h];
-        if host.lifecycle == Lifecycle::Draining && host.resident.is_empty() {
-            host.lifecycle = Lifecycle::Off;
+        if self.hosts[h].turn_off_drained() {
             sink.lifecycle(self.now, HostId::at(h), Lifecycle::Off);
         }
     }
