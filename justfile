@@ -55,6 +55,10 @@ notebook:
 bench:
     cargo bench
 
+# The twin beside SimGrid, SimPy and a bare kernel, task by task: twin/benches/peers/README.md
+peers *args:
+    {{ python }} twin/benches/peers/run.py {{ args }}
+
 # Known vulnerabilities among the dependencies; fetches the advisory database
 advisories:
     cargo deny --locked check advisories

@@ -13,12 +13,13 @@ use datasets::azure_catalog::{Price, VmSize};
 use datasets::azure_llm::{self, LlmRequest, TraceRow};
 use datasets::azure_vm_cpu::{self, Sample, VmNumber};
 use datasets::azure_vm_noise::Benchmark;
+use datasets::container_trace;
 use datasets::grid_emissions::{self, GridFactor};
 use datasets::power_curves::{AzureInstance, PowerCoefficient, PowerCurve};
 use datasets::scinet_testbed::{HostSample, Task};
 use datasets::{
-    CsvRow, ParquetRow, arrivals, parse_csv, read_csv, read_parquet, recording, vm_speed,
-    write_parquet,
+    CsvRow, ParquetRow, arrivals, parse_csv, read_csv, read_parquet, recording, scinet_recorded,
+    vm_speed, write_parquet,
 };
 
 const DATA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/data");
@@ -41,6 +42,7 @@ fn main() -> Result<()> {
 /// Reads every original file under `from` and writes its copy.
 fn import(from: &Path) -> Result<()> {
     let to = Path::new(DATA);
+    import_recordings(from, to)?;
     let trace = from.join("azure-llm-2023");
     let code: Vec<TraceRow> = read_csv(trace.join("AzureLLMInferenceTrace_code.csv"))?;
     let conversation: Vec<TraceRow> = read_csv(trace.join("AzureLLMInferenceTrace_conv.csv"))?;
@@ -95,6 +97,28 @@ fn import_grid(from: &Path, to: &Path) -> Result<()> {
         fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
     let rows: Vec<GridFactor> = parse_csv(&path, grid_emissions::repair(&text).as_bytes())?;
     Ok(write_parquet(&rows, to.join("power/grid_factors.parquet"))?)
+}
+
+/// Those whose originals are not one CSV file a table.
+fn import_recordings(from: &Path, to: &Path) -> Result<()> {
+    for name in ["surf-week", "bitbrains-small"] {
+        let (from, to) = (from.join(name), to.join(name));
+        let trace = container_trace::read_original(
+            &from.join("tasks.parquet"),
+            &from.join("fragments.parquet"),
+        )?;
+        write_parquet(&trace.jobs, to.join("jobs.parquet"))?;
+        write_parquet(&trace.demand, to.join("demand.parquet"))?;
+    }
+    let name = |what: &str| {
+        let file = format!("scinet-recorded/scinet_{what}_with_interval.csv");
+        from.join(file)
+    };
+    let (hosts, energy) =
+        scinet_recorded::read_original(&name("cpu"), &name("enable"), &name("energy"))?;
+    write_parquet(&hosts, to.join("scinet-recorded/hosts.parquet"))?;
+    write_parquet(&energy, to.join("scinet-recorded/energy.parquet"))?;
+    Ok(())
 }
 
 fn copy<R: CsvRow + ParquetRow>(

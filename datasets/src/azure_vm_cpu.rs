@@ -153,7 +153,7 @@ pub fn to_csv(traces: &[CpuTrace]) -> String {
 fn push_percent(csv: &mut String, mpercent: u32) {
     // Writing to a string cannot fail.
     let _ = write!(csv, "{}", mpercent / 1000);
-    if mpercent % 1000 > 0 {
+    if !mpercent.is_multiple_of(1000) {
         let digits = format!("{:03}", mpercent % 1000);
         csv.push('.');
         csv.push_str(digits.trim_end_matches('0'));

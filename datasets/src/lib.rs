@@ -15,12 +15,13 @@
 //! ```
 //!
 //! - **Traces** as they were published: one module each ([`azure_llm`], [`scinet_testbed`],
-//!   [`azure_catalog`], [`power_curves`], [`grid_emissions`], [`azure_vm_noise`],
-//!   [`azure_vm_cpu`]), read by [`read_csv`] with errors that name file, line and column.
+//!   [`scinet_recorded`], [`surf_week`], [`bitbrains`], [`azure_catalog`], [`power_curves`],
+//!   [`grid_emissions`], [`azure_vm_noise`], [`azure_vm_cpu`]), read with errors that name file, line
+//!   and column, as by [`read_csv`].
 //! - **Copies** of them in `data/`, in compact Parquet with a card and a license each, read by
 //!   [`read_parquet`].
-//! - **Plain formats** for the twin: [`arrivals`], [`recording`], [`vm_speed`] and
-//!   [`azure_vm_cpu::to_csv`].
+//! - **Plain formats** for the twin: [`arrivals`], [`recording`], [`container_trace`], [`vm_speed`]
+//!   and [`azure_vm_cpu::to_csv`].
 //! - **Decision datasets**, which teach a policy: [`decisions`].
 //!
 //! Left out: downloading, and simulation of any kind.
@@ -32,15 +33,20 @@ pub mod azure_catalog;
 pub mod azure_llm;
 pub mod azure_vm_cpu;
 pub mod azure_vm_noise;
+pub mod bitbrains;
+pub mod container_trace;
 pub mod decisions;
 mod files;
 pub mod grid_emissions;
 pub mod power_curves;
 pub mod recording;
+pub mod scinet_recorded;
 pub mod scinet_testbed;
+pub mod surf_week;
 pub mod table;
 pub mod vm_speed;
 
 pub use table::{
-    CsvRow, ParquetError, ParquetRow, ReadError, parse_csv, read_csv, read_parquet, write_parquet,
+    CsvRow, ParquetError, ParquetRow, ParquetStream, ReadError, parse_csv, read_csv, read_parquet,
+    write_parquet,
 };

@@ -9,6 +9,9 @@ use std::fmt::Write;
 
 use crate::scinet_testbed::{HostSample, Task};
 
+/// `recording.toml` of the recorded testbed.
+pub const MANIFEST: &str = "kind = \"testbed\"\nname = \"scinet-testbed\"\ninterval_s = 5.0\n";
+
 /// The first line of the file of tasks.
 pub const TASKS_HEADER: &str =
     "request,task,application,variant,host,created_interval,started_interval,finished_interval";

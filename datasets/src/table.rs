@@ -7,6 +7,8 @@
 //! Left out: CSV dialects (the separator is a comma), columns that a reader did not ask for (they
 //! are skipped), and files over [`MAX_FILE_BYTES`].
 
+mod stream;
+
 use std::fs::{self, File};
 use std::io::{self, Cursor, Read};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -18,6 +20,8 @@ use polars::prelude::*;
 use thiserror::Error;
 
 use crate::files::write_atomic;
+
+pub use stream::ParquetStream;
 
 /// The largest file that is read, in bytes (1 GiB): all of it is held in memory.
 pub const MAX_FILE_BYTES: u64 = 1 << 30;
@@ -491,6 +495,22 @@ impl Columns {
         self.push(Column::new(name.into(), values.collect::<Vec<_>>()))
     }
 
+    /// Adds a column of flags, some of which may be absent.
+    #[must_use]
+    pub fn optional_flag(self, name: &str, values: impl Iterator<Item = Option<bool>>) -> Self {
+        self.push(Column::new(name.into(), values.collect::<Vec<_>>()))
+    }
+
+    /// Adds a column of texts, some of which may be absent.
+    #[must_use]
+    pub fn optional_text<'a>(
+        self,
+        name: &str,
+        values: impl Iterator<Item = Option<&'a str>>,
+    ) -> Self {
+        self.push(Column::new(name.into(), values.collect::<Vec<_>>()))
+    }
+
     /// Adds a column of text.
     #[must_use]
     pub fn text<'a>(self, name: &str, values: impl Iterator<Item = &'a str>) -> Self {
@@ -617,6 +637,14 @@ impl Frame {
         u64, u64, u64, "unsigned 64-bit integers"
     );
     column_reader!(
+        /// The 32-bit whole numbers of `column`, which may be below 0.
+        i32, i32, i32, "signed 32-bit integers"
+    );
+    column_reader!(
+        /// The 64-bit whole numbers of `column`, which may be below 0.
+        i64, i64, i64, "signed 64-bit integers"
+    );
+    column_reader!(
         /// The 32-bit numbers of `column`.
         f32, f32, f32, "32-bit floats"
     );
@@ -635,6 +663,11 @@ impl Frame {
     optional_column_reader!(
         /// The 64-bit numbers of `column`.
         optional_f64, f64, f64, "64-bit floats"
+    );
+
+    optional_column_reader!(
+        /// The flags of `column`.
+        optional_flag, bool, bool, "booleans"
     );
 
     /// Decodes the bytes of a Parquet file; `path` only names it in errors.

@@ -1,7 +1,8 @@
 //! From benchmarks of VMs to the two tables with which the twin draws the speed of a host.
 //!
 //! **Between VMs**: quantiles of the speed of short-lived VMs relative to the median of their size and
-//! region, at 0, 1/256, … 1, interpolated linearly between order statistics (type 7 of Hyndman and
+//! region, at 1/256, 2/256, … and, so that few extreme VMs are not smeared out, at 1/8192, 2/8192,
+//! 4/8192, … from both ends; interpolated linearly between order statistics (type 7 of Hyndman and
 //! Fan, The American Statistician, 1996).
 //!
 //! **Within a VM**: of the long-lived VMs, the speed *x* relative to the VM's own mean has a variance
@@ -21,8 +22,10 @@ use std::fmt::Write;
 
 use crate::azure_vm_noise::{Benchmark, Lifespan};
 
-/// Steps of the table of quantiles.
-pub const STEPS: usize = 256;
+/// The table's quantiles are multiples of one over this.
+const FINEST: usize = 8192;
+/// Of these multiples, every so many are in the table, and powers of two at both ends.
+const STEP: usize = 32;
 
 /// The first line of the table of drift.
 pub const DRIFT_HEADER: &str = "size,region,vms,benchmarks,slow_sd,slow_time_s,fast_sd";
@@ -99,15 +102,23 @@ pub fn quantiles_to_csv(rows: &[Benchmark]) -> String {
         csv.push_str(name);
     }
     csv.push('\n');
-    for step in 0..=STEPS {
+    for point in grid() {
         // Writing to a string cannot fail.
-        let _ = write!(csv, "{}", step as f64 / STEPS as f64);
+        let _ = write!(csv, "{}", point as f64 / FINEST as f64);
         for values in speeds.values() {
-            let _ = write!(csv, ",{:.5}", quantile(values, step, STEPS));
+            let _ = write!(csv, ",{:.5}", quantile(values, point, FINEST));
         }
         csv.push('\n');
     }
     csv
+}
+
+/// The quantiles of the table, in parts of [`FINEST`], ascending.
+fn grid() -> impl Iterator<Item = usize> {
+    (0..=FINEST).filter(|point| {
+        let from_end = (*point).min(FINEST - point);
+        point % STEP == 0 || (from_end < STEP && from_end.is_power_of_two())
+    })
 }
 
 /// The table of drift: one line a size and region.

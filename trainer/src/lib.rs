@@ -24,7 +24,7 @@
 //! Left out: anything that answers online; that is the program `infer`.
 
 pub mod evaluate;
-pub mod files;
+pub mod export_events;
 pub mod fit;
 pub mod import;
 pub mod label;
@@ -34,7 +34,8 @@ pub mod progress;
 pub mod quickstart;
 pub mod remote_policy;
 pub mod report;
-pub mod statistics;
+
+pub use twin::{files, statistics};
 
 use std::fmt::Write;
 use std::io;
@@ -44,6 +45,7 @@ use datasets::decisions::DatasetError;
 use fit::FitError;
 use models::ModelError;
 use report::ReportError;
+use twin::events::EventsError;
 use twin::world::WorldError;
 
 /// `error` and its causes in one line, without repeating a cause that a message already tells.
@@ -92,6 +94,7 @@ pub fn exit_code(error: &anyhow::Error) -> ExitCode {
             || cause.is::<FitError>()
             || cause.is::<ModelError>()
             || cause.is::<DatasetError>()
+            || cause.is::<EventsError>()
             || matches!(cause.downcast_ref(), Some(ReportError::Json { .. }))
     }) {
         65

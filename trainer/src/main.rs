@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use trainer::{evaluate, fit, import, label, quickstart, report};
+use trainer::{evaluate, export_events, fit, import, label, quickstart, report};
 
 /// Learns to decide like the oracle, and measures how well that works.
 #[derive(Parser)]
@@ -17,6 +17,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Evaluate(evaluate::Args),
+    ExportEvents(export_events::Args),
     Fit(fit::Args),
     Import(import::Args),
     Label(label::Args),
@@ -27,6 +28,7 @@ enum Command {
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Evaluate(args) => evaluate::run(&args),
+        Command::ExportEvents(args) => export_events::run(&args),
         Command::Fit(args) => fit::run(&args),
         Command::Import(args) => import::run(&args),
         Command::Label(args) => label::run(&args),

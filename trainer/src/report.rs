@@ -13,13 +13,10 @@
 //! Left out: metrics beyond those of [`METRICS`](crate::evaluate::METRICS), and more
 //! than one evaluation on a page.
 
-mod axis;
 mod figures;
 mod input;
 mod metric;
 mod page;
-mod scale;
-mod svg;
 mod table;
 
 use std::fs;
@@ -28,6 +25,7 @@ use std::path::{Path, PathBuf};
 
 use datasets::ParquetError;
 use thiserror::Error;
+use twin::chart::{axis, scale, svg};
 
 use input::Results;
 

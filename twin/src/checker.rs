@@ -129,7 +129,7 @@ pub fn check(observation: &Observation<'_>, decision: &Decision) -> Result<(), I
                 });
             }
             let ram = observation.world().size_of(host.index()).ram;
-            if variant.fragments[fragment].ram > ram {
+            if observation.world().needs_mib(&variant.fragments[fragment]) > ram.0 {
                 return Err(Infeasible::Memory {
                     index,
                     fragment,

@@ -18,7 +18,7 @@ use crate::host::Lifecycle;
 use crate::ids::{ApplicationId, HostId, VariantId};
 use crate::objective::Objective;
 use crate::observation::Observation;
-use crate::state::State;
+use crate::state::{Phase, State};
 use crate::workload::{RATE_WINDOWS, RATE_WINDOWS_S};
 use crate::world::{Fragment, World};
 
@@ -41,6 +41,8 @@ pub struct HostLoad {
     pub ram_free_mib: f64,
     /// All its memory, in MiB.
     pub ram_mib: f64,
+    /// Models that are loaded or being loaded, a bit each.
+    pub models: u64,
     /// Fragments placed on it.
     pub count: f64,
     /// Work left of these, in MI.
@@ -145,7 +147,7 @@ impl Loads {
             let mut load = fixed(&self.idle[h], state, h);
             for resident in observation.residents(HostId::at(h)) {
                 load.left_mi += resident.expected_left_mi;
-                if resident.phase != crate::state::Phase::Running {
+                if matches!(resident.phase, Phase::Waiting | Phase::Queued) {
                     load.ram_free_mib -= resident.fragment.ram.0;
                 }
             }
@@ -209,7 +211,15 @@ impl Loads {
     #[inline]
     pub fn place(&self, world: &World, task: &Task<'_>, host: usize) -> Option<Placement> {
         let load = &self.hosts[host];
-        let ram_mib = task.fragment.ram.0;
+        let mut ram_mib = task.fragment.ram.0;
+        let mut load_s = 0.0;
+        if let Some(id) = task.fragment.model
+            && load.models & (1 << id.index()) == 0
+        {
+            let model = &world.models[id.index()];
+            ram_mib += model.ram.0;
+            load_s = model.load.seconds();
+        }
         if !load.accepts || ram_mib > load.ram_mib {
             return None;
         }
@@ -223,7 +233,7 @@ impl Loads {
                     + task.input_bytes * 8.0 / bps.min(link.bandwidth.0 * 1e6)
             }
         };
-        let mut wait_s = (load.ready_s - inputs_s).max(0.0);
+        let mut wait_s = (load.ready_s - inputs_s).max(0.0) + load_s;
         if ram_mib > load.ram_free_mib && load.count > 0.0 {
             // Memory comes back as work is done; held memory is spread evenly over the work.
             let missing = ram_mib - load.ram_free_mib;
@@ -289,6 +299,7 @@ fn idle(world: &World, h: usize) -> HostLoad {
         vcpu_mips: size.mips_per_vcpu.0,
         vcpus: size.vcpus,
         ram_free_mib: size.ram.0,
+        models: 0,
         ram_mib: size.ram.0,
         count: 0.0,
         left_mi: 0.0,
@@ -298,9 +309,10 @@ fn idle(world: &World, h: usize) -> HostLoad {
         network_bps: size.network.0 * 1e6,
         byte_s: 8.0 / (size.network.0 * 1e6),
         mi_s: 1.0 / speed_mips,
-        idle_penalty_per_s: objective.per_joule() * idle_w
+        idle_penalty_per_s: world.penalty_per_joule(h) * idle_w
             + objective.per_usd() * world.price_usd_per_second(h),
-        work_penalty_per_mi: objective.per_joule() * (size.power.at(1.0).0 - idle_w) / speed_mips,
+        work_penalty_per_mi: world.penalty_per_joule(h) * (size.power.at(1.0).0 - idle_w)
+            / speed_mips,
     }
 }
 
@@ -314,7 +326,12 @@ fn fixed(idle: &HostLoad, state: &State, h: usize) -> HostLoad {
             Lifecycle::Booting { ready_at } => ready_at.since(state.now).seconds(),
             _ => 0.0,
         },
-        ram_free_mib: host.ram_free_mib,
+        // Models that nothing uses give way.
+        ram_free_mib: host.obtainable_mib(None),
+        models: host
+            .models
+            .iter()
+            .fold(0, |bits, m| bits | (1 << m.model.index())),
         count: host.resident.len() as f64,
         ..*idle
     }

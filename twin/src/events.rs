@@ -5,11 +5,17 @@
 //! | event | further fields |
 //! |---|---|
 //! | `started` | `schema` (1), `world`, `world_hash`; the first line |
+//! | `host` | `host`, `size`, `site`, `state` (`off`, `on`): each host as it is at the start; right after the first line |
 //! | `arrived` | `request`, `application`, `context_tokens` |
 //! | `deployed` | `request`, `application`, `variant`, `hosts` (one name a fragment) |
 //! | `fragment-done` | `request`, `fragment`, `host` |
 //! | `completed` | `request`, `application`, `variant`, `response_s`, `late` |
 //! | `lifecycle` | `host`, `state` (`off`, `booting`, `on`, `draining`), `ready_at_s` while it boots |
+//! | `host-crashed`, `allocation-failed` | `host` |
+//! | `host-slow` | `host`, `until_s` |
+//! | `link-down` | `from`, `to` (sites), `until_s` |
+//! | `withdrawn` | `request`: what ran for it is lost, it waits again |
+//! | `rejected` | `request`, `application`: turned away on arrival |
 //!
 //! Hosts, applications, variants and fragments go by the names in the world.
 
@@ -19,6 +25,7 @@ use std::io::{self, Write};
 use serde::Serialize;
 
 use crate::decision::Deployment;
+use crate::faults::Incident;
 use crate::host::Lifecycle;
 use crate::ids::{ApplicationId, HostId, RequestId, VariantId};
 use crate::simulate::EventSink;
@@ -26,24 +33,34 @@ use crate::state::Request;
 use crate::units::SimTime;
 use crate::world::World;
 
+mod read;
+
+pub use read::{Event, EventsError, HostState, Line, Log, Reader};
+
 /// The version of the format.
 pub const SCHEMA: u32 = 1;
 
 /// One line.
 #[derive(Debug, Serialize)]
-struct Line<'a> {
+struct Written<'a> {
     time_s: f64,
     #[serde(flatten)]
-    event: Event<'a>,
+    event: Entry<'a>,
 }
 
 #[derive(Debug, Serialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
-enum Event<'a> {
+enum Entry<'a> {
     Started {
         schema: u32,
         world: &'a str,
         world_hash: &'a str,
+    },
+    Host {
+        host: &'a str,
+        size: &'a str,
+        site: &'a str,
+        state: &'static str,
     },
     Arrived {
         request: u64,
@@ -74,6 +91,28 @@ enum Event<'a> {
         #[serde(skip_serializing_if = "Option::is_none")]
         ready_at_s: Option<f64>,
     },
+    HostCrashed {
+        host: &'a str,
+    },
+    HostSlow {
+        host: &'a str,
+        until_s: f64,
+    },
+    LinkDown {
+        from: &'a str,
+        to: &'a str,
+        until_s: f64,
+    },
+    AllocationFailed {
+        host: &'a str,
+    },
+    Withdrawn {
+        request: u64,
+    },
+    Rejected {
+        request: u64,
+        application: &'a str,
+    },
 }
 
 /// Writes the events of a run to `W`.
@@ -89,7 +128,7 @@ pub struct EventLog<'w, W: Write> {
 }
 
 impl<'w, W: Write> EventLog<'w, W> {
-    /// A log of a run in `world`; writes the first line.
+    /// A log of a run in `world`; writes the first line and the state of each host.
     pub fn new(world: &'w World, out: W) -> Self {
         let mut log = Self {
             world,
@@ -97,12 +136,22 @@ impl<'w, W: Write> EventLog<'w, W> {
             requests: BTreeMap::new(),
             outcome: Ok(0),
         };
-        let started = Event::Started {
+        let started = Entry::Started {
             schema: SCHEMA,
             world: &world.name,
             world_hash: &world.hash,
         };
         log.write(SimTime::ZERO, started);
+        for host in &world.hosts {
+            let state = if host.initially_on { "on" } else { "off" };
+            let initial = Entry::Host {
+                host: &host.name,
+                size: &world.sizes[host.size.index()].name,
+                site: &world.sites[host.site.index()].name,
+                state,
+            };
+            log.write(SimTime::ZERO, initial);
+        }
         log
     }
 
@@ -117,9 +166,9 @@ impl<'w, W: Write> EventLog<'w, W> {
         Ok(lines)
     }
 
-    fn write(&mut self, now: SimTime, event: Event<'_>) {
+    fn write(&mut self, now: SimTime, event: Entry<'_>) {
         let Ok(lines) = &mut self.outcome else { return };
-        let line = Line {
+        let line = Written {
             time_s: now.seconds(),
             event,
         };
@@ -146,7 +195,7 @@ impl<W: Write> EventSink for EventLog<'_, W> {
         let context_tokens = request.context_tokens;
         self.write(
             now,
-            Event::Arrived {
+            Entry::Arrived {
                 request: request.id.0,
                 application,
                 context_tokens,
@@ -160,7 +209,7 @@ impl<W: Write> EventSink for EventLog<'_, W> {
         };
         entry.1 = deployment.variant;
         let application = &self.world.applications[entry.0.index()];
-        let event = Event::Deployed {
+        let event = Entry::Deployed {
             request: deployment.request.0,
             application: &application.name,
             variant: &application.variants[deployment.variant.index()].name,
@@ -181,7 +230,7 @@ impl<W: Write> EventSink for EventLog<'_, W> {
         let host = self.host(host);
         self.write(
             now,
-            Event::FragmentDone {
+            Entry::FragmentDone {
                 request: request.0,
                 fragment,
                 host,
@@ -192,12 +241,45 @@ impl<W: Write> EventSink for EventLog<'_, W> {
     fn completed(&mut self, now: SimTime, request: &Request, variant: VariantId, late: bool) {
         self.requests.remove(&request.id);
         let application = &self.world.applications[request.application.index()];
-        let event = Event::Completed {
+        let event = Entry::Completed {
             request: request.id.0,
             application: &application.name,
             variant: &application.variants[variant.index()].name,
             response_s: now.since(request.arrived).seconds(),
             late,
+        };
+        self.write(now, event);
+    }
+
+    fn incident(&mut self, now: SimTime, incident: &Incident) {
+        let world = self.world;
+        let event = match *incident {
+            Incident::Crashed { host } => Entry::HostCrashed {
+                host: self.host(host),
+            },
+            Incident::Slow { host, until } => Entry::HostSlow {
+                host: self.host(host),
+                until_s: until.seconds(),
+            },
+            Incident::LinkDown { from, to, until } => Entry::LinkDown {
+                from: &world.sites[from.index()].name,
+                to: &world.sites[to.index()].name,
+                until_s: until.seconds(),
+            },
+            Incident::AllocationFailed { host } => Entry::AllocationFailed {
+                host: self.host(host),
+            },
+            Incident::Withdrawn { request } => Entry::Withdrawn { request: request.0 },
+            Incident::Rejected {
+                request,
+                application,
+            } => {
+                self.requests.remove(&request);
+                Entry::Rejected {
+                    request: request.0,
+                    application: &world.applications[application.index()].name,
+                }
+            }
         };
         self.write(now, event);
     }
@@ -212,7 +294,7 @@ impl<W: Write> EventSink for EventLog<'_, W> {
         let host = self.host(host);
         self.write(
             now,
-            Event::Lifecycle {
+            Entry::Lifecycle {
                 host,
                 state,
                 ready_at_s,

@@ -12,15 +12,28 @@
 //! **Energy** is the exact integral of the power curve over the piecewise constant utilization;
 //! a booting host draws the power of an idle one.
 //!
-//! Left out: burst credits, caches, interference between fragments beyond sharing.
+//! **Speed.** A VM may be faster or slower than its size is rated ([`crate::speed`]), is held to its
+//! base when its CPU credits are gone ([`crate::credits`]), and may have slow spells
+//! ([`crate::faults`]).
+//!
+//! **Models.** A fragment that needs a model waits until the host has loaded it. Loaded models stay
+//! until their memory is needed; the one that has been unused longest goes first.
+//!
+//! Left out: interference between fragments beyond sharing.
 
 use std::cmp::Ordering;
 use std::collections::{BinaryHeap, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
+use crate::credits::{CreditAccount, CreditLevel};
+use crate::faults::{self, Purpose};
+use crate::ids::ModelId;
+use crate::speed::VmSpeed;
+use crate::state::{FragmentRun, Phase};
+use crate::stream;
 use crate::units::SimTime;
-use crate::world::{VmSize, World};
+use crate::world::{Fragment, VmSize, World};
 
 /// Where a host is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -142,6 +155,37 @@ pub(crate) struct Host {
     /// Integral of utilization over the time it served, in s.
     pub(crate) busy_s: f64,
     pub(crate) served: SimTime,
+    /// Speed relative to the rated one, without slow spells.
+    pub(crate) vm_factor: f64,
+    /// Speed of the slow spell under way; 1 if there is none.
+    pub(crate) slow_factor: f64,
+    /// The VM among those of its size, where they differ.
+    pub(crate) vm: Option<VmSpeed>,
+    /// CPU credits, where the size is burstable and the VM runs.
+    pub(crate) credits: Option<CreditAccount>,
+    /// Whether fragments want more than the base while there are no credits.
+    pub(crate) throttled: bool,
+    /// Time for which it was throttled.
+    pub(crate) throttled_time: SimTime,
+    /// How often it was started.
+    pub(crate) starts: u32,
+    /// Models that are loaded or being loaded.
+    pub(crate) models: Vec<LoadedModel>,
+    /// Fragments that wait for a model to be loaded, and hold their memory.
+    pub(crate) loading: u32,
+}
+
+/// A model on a host.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct LoadedModel {
+    pub(crate) model: ModelId,
+    pub(crate) ram_mib: f64,
+    /// When it is loaded.
+    pub(crate) ready_at: SimTime,
+    /// Fragments that run with it or wait for it.
+    pub(crate) users: u32,
+    /// When the last of them left.
+    pub(crate) unused_since: SimTime,
 }
 
 impl Clone for Host {
@@ -150,6 +194,7 @@ impl Clone for Host {
             classes: self.classes.clone(),
             queue: self.queue.clone(),
             resident: self.resident.clone(),
+            models: self.models.clone(),
             ..*self
         }
     }
@@ -157,15 +202,18 @@ impl Clone for Host {
         let classes = std::mem::take(&mut self.classes);
         let queue = std::mem::take(&mut self.queue);
         let resident = std::mem::take(&mut self.resident);
+        let models = std::mem::take(&mut self.models);
         *self = Self {
             classes,
             queue,
             resident,
+            models,
             ..*source
         };
         self.classes.clone_from(&source.classes);
         self.queue.clone_from(&source.queue);
         self.resident.clone_from(&source.resident);
+        self.models.clone_from(&source.models);
     }
 }
 
@@ -212,11 +260,12 @@ impl CapClass {
 }
 
 impl Host {
-    pub(crate) fn new(world: &World, host: usize) -> Self {
+    /// Host `host` at the start of an episode; `state_key` is hashed into what is random about it.
+    pub(crate) fn new(world: &World, host: usize, state_key: u64) -> Self {
         let size = world.size_of(host);
         let on = world.hosts[host].initially_on;
         let mips = size.mips_per_vcpu.0;
-        Self {
+        let mut new = Self {
             lifecycle: if on { Lifecycle::On } else { Lifecycle::Off },
             updated: SimTime::ZERO,
             capacity_mips: size.capacity().0,
@@ -240,11 +289,74 @@ impl Host {
             billed: SimTime::ZERO,
             busy_s: 0.0,
             served: SimTime::ZERO,
+            vm_factor: 1.0,
+            slow_factor: 1.0,
+            vm: None,
+            credits: None,
+            throttled: false,
+            throttled_time: SimTime::ZERO,
+            starts: 0,
+            models: Vec::new(),
+            loading: 0,
+        };
+        if on {
+            new.allocate(size, faults::key(state_key, Purpose::Speed, host));
+        }
+        new
+    }
+
+    /// A VM is found for the host: its speed is drawn from `key`, its credits are the initial ones.
+    pub(crate) fn allocate(&mut self, size: &VmSize, key: u64) {
+        self.starts += 1;
+        self.credits = size.credits.as_ref().map(CreditAccount::started);
+        if let Some(model) = size.speed.as_deref() {
+            let vm = model.start(stream::mix(key, u64::from(self.starts)));
+            self.vm_factor = vm.factor(model);
+            self.vm = Some(vm);
+            self.set_capacity(size);
         }
     }
 
+    /// The VM's speed goes on to its next period.
+    pub(crate) fn drift(&mut self, size: &VmSize) {
+        if let (Some(model), Some(vm)) = (size.speed.as_deref(), &mut self.vm) {
+            vm.step(model);
+            self.vm_factor = vm.factor(model);
+            self.set_capacity(size);
+        }
+    }
+
+    /// Speed relative to the rated one.
+    pub(crate) fn speed(&self) -> f64 {
+        self.vm_factor * self.slow_factor
+    }
+
+    /// Recomputes the speed of the whole host; [`Host::share`] must follow.
+    pub(crate) fn set_capacity(&mut self, size: &VmSize) {
+        self.capacity_mips = size.capacity().0 * self.speed();
+    }
+
+    /// Starts a fragment that has its inputs, its memory and its model.
+    pub(crate) fn start(&mut self, cap: usize, slot: u32, run: &mut FragmentRun) {
+        let class = &mut self.classes[cap];
+        run.phase = Phase::Running;
+        run.started_at_mi = class.virtual_mi;
+        class.start(slot, run.started_at_mi, run.work_mi);
+        self.ahead_mi -= run.work_mi;
+    }
+
+    /// Forgets what is lost when the VM stops: models and credits.
+    pub(crate) fn stop(&mut self) {
+        for loaded in self.models.drain(..) {
+            debug_assert_eq!(loaded.users, 0, "nothing runs on a host that stops");
+        }
+        self.ram_free_mib = self.ram_mib;
+        self.credits = None;
+        self.throttled = false;
+    }
+
     /// Accounts for the time since the last update.
-    pub(crate) fn advance(&mut self, now: SimTime) {
+    pub(crate) fn advance(&mut self, size: &VmSize, now: SimTime) {
         let span = now.since(self.updated);
         if span.0 == 0 {
             return;
@@ -256,6 +368,12 @@ impl Host {
         let seconds = span.seconds();
         self.energy_j += self.power_w * seconds;
         self.billed = self.billed.after(span);
+        if let (Some(account), Some(spec)) = (&mut self.credits, &size.credits) {
+            account.advance(spec, span, self.utilization * size.vcpus);
+            if self.throttled {
+                self.throttled_time = self.throttled_time.after(span);
+            }
+        }
         if self.lifecycle.serves() {
             self.served = self.served.after(span);
             self.busy_s += self.utilization * seconds;
@@ -292,7 +410,10 @@ impl Host {
         self.lifecycle = match (self.lifecycle, on) {
             (Lifecycle::Off, true) => Lifecycle::Booting { ready_at },
             (Lifecycle::Draining, true) => Lifecycle::On,
-            (Lifecycle::On, false) if self.resident.is_empty() => Lifecycle::Off,
+            (Lifecycle::On, false) if self.resident.is_empty() => {
+                self.stop();
+                Lifecycle::Off
+            }
             (Lifecycle::On, false) => Lifecycle::Draining,
             // A boot that nobody waits for is called off; its timer finds the host off.
             (Lifecycle::Booting { .. }, false) if self.resident.is_empty() => Lifecycle::Off,
@@ -305,23 +426,9 @@ impl Host {
         let drained = self.lifecycle == Lifecycle::Draining && self.resident.is_empty();
         if drained {
             self.lifecycle = Lifecycle::Off;
+            self.stop();
         }
         drained
-    }
-
-    /// Starts the first fragment of the queue if it fits into memory; gives the virtual work of its
-    /// class at the start.
-    pub(crate) fn start_first(&mut self, ram_mib: f64, cap: usize, work_mi: f64) -> Option<f64> {
-        if ram_mib > self.ram_free_mib {
-            return None;
-        }
-        let fragment = self.queue.pop_front()?;
-        self.ram_free_mib -= ram_mib;
-        self.ahead_mi -= work_mi;
-        let class = &mut self.classes[cap];
-        let started_at_mi = class.virtual_mi;
-        class.start(fragment, started_at_mi, work_mi);
-        Some(started_at_mi)
     }
 
     /// Sets the rates by water filling, and what follows from them.
@@ -329,11 +436,14 @@ impl Host {
         if !self.lifecycle.serves() {
             self.used_mips = 0.0;
             self.utilization = 0.0;
+            self.throttled = false;
             let idle = size.power.at(0.0).0;
             self.power_w = if self.lifecycle.billed() { idle } else { 0.0 };
             return;
         }
-        let mut left_mips = self.capacity_mips;
+        let speed = self.speed();
+        let mut left_mips = self.available_mips(size);
+        let available_mips = left_mips;
         let mut left_count: usize = self.classes.iter().map(|c| c.running.len()).sum();
         // Classes are sorted by cap, so those that stay below the fair share come first.
         for class in &mut self.classes {
@@ -341,13 +451,39 @@ impl Host {
             if count == 0 {
                 continue;
             }
-            class.rate_mips = class.limit_mips.min(left_mips / left_count as f64);
+            class.rate_mips = (class.limit_mips * speed).min(left_mips / left_count as f64);
             left_mips -= class.rate_mips * count as f64;
             left_count -= count;
         }
-        self.used_mips = (self.capacity_mips - left_mips).clamp(0.0, self.capacity_mips);
+        self.used_mips = (available_mips - left_mips).clamp(0.0, self.capacity_mips);
+        self.throttled = available_mips < self.capacity_mips && left_mips <= 0.0;
         self.utilization = self.used_mips / self.capacity_mips;
         self.power_w = size.power.at(self.utilization).0;
+    }
+
+    /// Speed that fragments can have now: that of the base where credits are gone.
+    fn available_mips(&self, size: &VmSize) -> f64 {
+        match (&self.credits, &size.credits) {
+            (Some(account), Some(spec)) if account.level(spec) == CreditLevel::Exhausted => {
+                self.capacity_mips * spec.base_share()
+            }
+            _ => self.capacity_mips,
+        }
+    }
+
+    /// When the host next does something by itself, given the rates: a fragment ends, or the last
+    /// credit is spent.
+    pub(crate) fn next_event(&self, size: &VmSize) -> SimTime {
+        let finish = self.next_finish();
+        let (Some(account), Some(spec)) = (&self.credits, &size.credits) else {
+            return finish;
+        };
+        match account.next_change(spec, self.utilization * size.vcpus) {
+            Some((span, CreditLevel::Exhausted)) if self.lifecycle.serves() => {
+                finish.min(self.updated.after(span))
+            }
+            _ => finish,
+        }
     }
 
     /// When the next running fragment ends, given the rates.
@@ -402,12 +538,86 @@ impl Host {
         if let Some(place) = self.resident.iter().position(|&r| r == fragment) {
             self.resident.remove(place);
         }
-        if self.running() == 0 {
-            // An empty host has all its memory, whatever rounding says.
-            self.ram_free_mib = self.ram_mib;
+        if self.running() == 0 && self.loading == 0 {
+            // An empty host has all its memory but for models, whatever rounding says.
+            let models_mib: f64 = self.models.iter().map(|m| m.ram_mib).sum();
+            self.ram_free_mib = self.ram_mib - models_mib;
             if self.resident.is_empty() {
                 self.ahead_mi = 0.0;
             }
+        }
+    }
+
+    /// Memory that could be free for a fragment that needs `model`, in MiB: all that nothing uses.
+    pub(crate) fn obtainable_mib(&self, model: Option<ModelId>) -> f64 {
+        let idle = |m: &&LoadedModel| m.users == 0 && Some(m.model) != model;
+        let evictable: f64 = self.models.iter().filter(idle).map(|m| m.ram_mib).sum();
+        self.ram_free_mib + evictable
+    }
+
+    /// Takes memory for a fragment and the model it needs, for which others give way; gives when the
+    /// model is loaded, and whether it is loaded for this fragment. `None`, and nothing has changed,
+    /// if there is not enough memory.
+    pub(crate) fn take_memory(
+        &mut self,
+        world: &World,
+        fragment: &Fragment,
+        now: SimTime,
+    ) -> Option<(SimTime, bool)> {
+        let Some(id) = fragment.model else {
+            if fragment.ram.0 > self.ram_free_mib {
+                if fragment.ram.0 > self.obtainable_mib(None) {
+                    return None;
+                }
+                self.evict(fragment.ram.0);
+            }
+            self.ram_free_mib -= fragment.ram.0;
+            return Some((now, false));
+        };
+        let model = &world.models[id.index()];
+        let known = self.models.iter().position(|m| m.model == id);
+        let missing_mib = if known.is_some() { 0.0 } else { model.ram.0 };
+        let needed_mib = fragment.ram.0 + missing_mib;
+        if needed_mib > self.obtainable_mib(Some(id)) {
+            return None;
+        }
+        let place = match known {
+            Some(place) => place,
+            None => {
+                self.models.push(LoadedModel {
+                    model: id,
+                    ram_mib: model.ram.0,
+                    ready_at: now.after(model.load),
+                    users: 0,
+                    unused_since: now,
+                });
+                self.models.len() - 1
+            }
+        };
+        self.models[place].users += 1;
+        let ready_at = self.models[place].ready_at;
+        self.evict(needed_mib);
+        self.ram_free_mib -= needed_mib;
+        Some((ready_at, known.is_none()))
+    }
+
+    /// A fragment no longer uses `model`.
+    pub(crate) fn leave_model(&mut self, model: Option<ModelId>, now: SimTime) {
+        let found = self.models.iter_mut().find(|m| Some(m.model) == model);
+        if let Some(loaded) = found {
+            loaded.users = loaded.users.saturating_sub(1);
+            loaded.unused_since = now;
+        }
+    }
+
+    /// Drops unused models, the one that has been unused longest first, until `needed_mib` are free.
+    fn evict(&mut self, needed_mib: f64) {
+        while self.ram_free_mib < needed_mib {
+            let unused = self.models.iter().enumerate().filter(|(_, m)| m.users == 0);
+            let Some((oldest, _)) = unused.min_by_key(|(_, m)| (m.unused_since, m.model)) else {
+                return;
+            };
+            self.ram_free_mib += self.models.remove(oldest).ram_mib;
         }
     }
 

@@ -55,6 +55,10 @@ index!(
     /// A variant: its position in `Application::variants`.
     VariantId, u16);
 
+index!(
+    /// A model: its position in `World::models`.
+    ModelId, u16);
+
 /// A request, numbered in the order of arrival from zero.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,

@@ -51,6 +51,8 @@ pub(crate) struct Transfer {
     updated: SimTime,
     /// These three before the rate was changed at `updated`.
     before: (f64, f64, SimTime),
+    /// Number of transfers that were started before.
+    order: u32,
     /// Egress, link and ingress: positions in the list of resources.
     resources: [u32; SHARES],
     /// The transfers before and after this one in the list of each resource.
@@ -104,8 +106,12 @@ pub(crate) struct Network {
     free: Vec<u32>,
     /// First transfer of each resource: egress and ingress of each host, then the links.
     heads: Vec<u32>,
-    /// When each transfer ends, by slot.
+    /// When each transfer ends, by slot; among equal times the one that was started first.
     ends: EventQueue,
+    /// Transfers started so far.
+    started: u32,
+    /// Links that are down.
+    down: Vec<u32>,
     #[serde(skip)]
     work: Work,
 }
@@ -139,6 +145,8 @@ impl Clone for Network {
             free: self.free.clone(),
             heads: self.heads.clone(),
             ends: self.ends.clone(),
+            started: self.started,
+            down: self.down.clone(),
             work: Work::default(),
         }
     }
@@ -147,6 +155,8 @@ impl Clone for Network {
         self.free.clone_from(&source.free);
         self.heads.clone_from(&source.heads);
         self.ends.clone_from(&source.ends);
+        self.started = source.started;
+        self.down.clone_from(&source.down);
     }
 }
 
@@ -164,11 +174,14 @@ impl Network {
         self.ends.first().0
     }
 
-    /// The transfers under way, in no particular order.
-    pub(crate) fn transfers(&self) -> impl Iterator<Item = &Transfer> {
-        (0..self.slots.len())
+    /// The transfers under way, in the order in which they were started.
+    pub(crate) fn transfers(&self) -> Vec<&Transfer> {
+        let mut transfers: Vec<&Transfer> = (0..self.slots.len())
             .filter(|&slot| self.ends.time(slot) != SimTime::NEVER)
             .map(|slot| &self.slots[slot])
+            .collect();
+        transfers.sort_unstable_by_key(|t| t.order);
+        transfers
     }
 
     /// Starts a transfer of `bits` at `now`.
@@ -189,10 +202,12 @@ impl Network {
             rate_bps: -1.0,
             updated: now,
             before: (bits, -1.0, now),
+            order: self.started,
             resources: resources(world, from, to),
             neighbors: [(NONE, NONE); SHARES],
         };
         self.insert(transfer);
+        self.started = self.started.wrapping_add(1);
         self.rebalance(world, now, transfer.resources);
     }
 
@@ -206,6 +221,7 @@ impl Network {
             }
         };
         self.slots[slot as usize] = transfer;
+        self.ends.rank(slot as usize, transfer.order);
         for share in 0..SHARES {
             let resource = transfer.resources[share];
             if resource == NONE {
@@ -229,6 +245,12 @@ impl Network {
         self.ends.set(slot as usize, transfer.end());
     }
 
+    /// Gets ready for `world`, where there are no transfers.
+    pub(crate) fn fit(&mut self, world: &World) {
+        let resources = 2 * world.hosts.len() + world.links.len();
+        self.heads.resize(resources, NONE);
+    }
+
     /// Forgets all transfers.
     pub(crate) fn clear(&mut self) {
         for transfer in self.slots.drain(..) {
@@ -240,6 +262,39 @@ impl Network {
         }
         self.free.clear();
         self.ends.clear();
+        self.started = 0;
+    }
+
+    /// Takes a link between sites down or up again; transfers over it stand still while it is down.
+    pub(crate) fn set_link(&mut self, world: &World, now: SimTime, link: u32, up: bool) {
+        self.down.retain(|&l| l != link);
+        if !up {
+            self.down.push(link);
+        }
+        let resource = 2 * world.hosts.len() + link as usize;
+        let touched = [NONE, u32::try_from(resource).unwrap_or(NONE), NONE];
+        self.rebalance(world, now, touched);
+    }
+
+    /// Whether no link is down.
+    pub(crate) fn all_up(&self) -> bool {
+        self.down.is_empty()
+    }
+
+    /// Calls off the transfers whose delivery is `unwanted`.
+    pub(crate) fn cancel(
+        &mut self,
+        world: &World,
+        now: SimTime,
+        unwanted: impl Fn(Delivery) -> bool,
+    ) {
+        for slot in 0..self.slots.len() {
+            let under_way = self.ends.time(slot) != SimTime::NEVER;
+            if under_way && unwanted(self.slots[slot].delivery) {
+                let transfer = self.take_out(slot);
+                self.rebalance(world, now, transfer.resources);
+            }
+        }
     }
 
     /// Takes out the transfers that have ended by `now`: what is left does not depend on their
@@ -252,8 +307,7 @@ impl Network {
             if end > now {
                 break;
             }
-            ended.push(self.slots[slot]);
-            self.take_out(slot);
+            ended.push(self.take_out(slot));
         }
         for transfer in &ended {
             self.rebalance(world, now, transfer.resources);
@@ -267,7 +321,7 @@ impl Network {
     }
 
     /// Takes the transfer in `slot` out of the lists of its resources.
-    fn take_out(&mut self, slot: usize) {
+    fn take_out(&mut self, slot: usize) -> Transfer {
         let transfer = self.slots[slot];
         self.ends.set(slot, SimTime::NEVER);
         self.free.push(u32::try_from(slot).unwrap_or(NONE));
@@ -285,6 +339,7 @@ impl Network {
                 self.neighbor(after, resource).0 = before;
             }
         }
+        transfer
     }
 
     /// The neighbors of the transfer in `slot` in the list of `resource`.
@@ -312,6 +367,15 @@ impl Network {
         self.work = work;
     }
 
+    /// Capacity of the resource at `position`.
+    fn capacity_bps(&self, world: &World, position: usize) -> f64 {
+        let down = |&link: &u32| 2 * world.hosts.len() + link as usize == position;
+        if self.down.iter().any(down) {
+            return 0.0;
+        }
+        rated_bps(world, position)
+    }
+
     /// Collects the transfers and resources that are connected to `touched`.
     fn component(&self, world: &World, touched: [u32; SHARES], work: &mut Work) {
         work.transfers.clear();
@@ -322,7 +386,7 @@ impl Network {
                 work.place[resource as usize] = u32::try_from(work.resources.len()).unwrap_or(NONE);
                 work.resources.push(Share {
                     resource,
-                    left_bps: capacity_bps(world, resource as usize),
+                    left_bps: self.capacity_bps(world, resource as usize),
                     open: 0,
                 });
             }
@@ -391,6 +455,17 @@ fn fill(slots: &[Transfer], work: &mut Work) {
     }
 }
 
+/// Capacity of the resource at `position` unless it is down.
+fn rated_bps(world: &World, position: usize) -> f64 {
+    let hosts = world.hosts.len();
+    let mbps = if position < 2 * hosts {
+        world.size_of(position % hosts).network.0
+    } else {
+        world.links[position - 2 * hosts].bandwidth.0
+    };
+    mbps * 1e6
+}
+
 /// When a transfer ends that starts at `now` and shares its resources with no other.
 pub(crate) fn end_alone(
     world: &World,
@@ -401,7 +476,7 @@ pub(crate) fn end_alone(
     let rate_bps = resources(world, from, to)
         .into_iter()
         .filter(|&resource| resource != NONE)
-        .map(|resource| capacity_bps(world, resource as usize))
+        .map(|resource| rated_bps(world, resource as usize))
         .fold(f64::INFINITY, f64::min);
     end_at(now, bits, rate_bps)
 }
@@ -430,17 +505,6 @@ pub(crate) fn resources(world: &World, from: Endpoint, to: Endpoint) -> [u32; SH
         }
     }
     resources
-}
-
-/// Capacity of the resource at `position`.
-fn capacity_bps(world: &World, position: usize) -> f64 {
-    let hosts = world.hosts.len();
-    let mbps = if position < 2 * hosts {
-        world.size_of(position % hosts).network.0
-    } else {
-        world.links[position - 2 * hosts].bandwidth.0
-    };
-    mbps * 1e6
 }
 
 /// One-way latency from `from` to `to`.

@@ -8,7 +8,8 @@
 //!         + w_cost     · cost     / reference cost rate
 //!         + w_response · Σ response times / (reference response · reference arrival rate)
 //!         + w_sla      · late requests    / reference arrival rate
-//!         + w_accuracy · Σ (1 − accuracy) / reference arrival rate        [seconds]
+//!         + w_accuracy · Σ (1 − accuracy) / reference arrival rate
+//!         + w_carbon   · greenhouse gas / reference carbon rate           [seconds]
 //! objective = − penalty / duration                                         [1]
 //! ```
 //!
@@ -30,10 +31,22 @@ pub struct Weights {
     pub sla: f64,
     /// Weight of missing accuracy.
     pub accuracy: f64,
+    /// Weight of greenhouse gas.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub carbon: f64,
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde hands over a reference"
+)]
+fn is_zero(value: &f64) -> bool {
+    value.to_bits() == 0
 }
 
 impl Weights {
-    /// The weights in a fixed order: energy, cost, response, SLA, accuracy.
+    /// The weights in a fixed order: energy, cost, response, SLA, accuracy. Greenhouse gas is not
+    /// among them: it is proportional to the energy of each site.
     #[must_use]
     pub fn to_array(self) -> [f64; 5] {
         [
@@ -54,6 +67,7 @@ impl Weights {
             response,
             sla,
             accuracy,
+            carbon: 0.0,
         }
     }
 }
@@ -72,14 +86,18 @@ pub struct Objective {
     pub reference_response_s: f64,
     /// Arrival rate that counts as one, in requests per second.
     pub reference_rate_per_s: f64,
+    /// Greenhouse gas that counts as one, in g CO2e per hour; needed if it has a weight.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reference_carbon_g_per_hour: Option<f64>,
 }
 
 impl Objective {
     /// What is wrong with the values, if anything: the field and the reason.
     #[must_use]
     pub fn problem(&self) -> Option<(String, String)> {
-        let names = ["energy", "cost", "response", "sla", "accuracy"];
-        for (name, weight) in names.iter().zip(self.weights.to_array()) {
+        let names = ["energy", "cost", "response", "sla", "accuracy", "carbon"];
+        let weights = self.weights.to_array().into_iter();
+        for (name, weight) in names.iter().zip(weights.chain([self.weights.carbon])) {
             if !(weight.is_finite() && weight >= 0.0) {
                 return Some((
                     format!("weights.{name}"),
@@ -95,6 +113,13 @@ impl Objective {
             ),
             ("reference_response_s", self.reference_response_s),
             ("reference_rate_per_s", self.reference_rate_per_s),
+            (
+                "reference_carbon_g_per_hour",
+                match self.reference_carbon_g_per_hour {
+                    None if self.weights.carbon > 0.0 => f64::NAN,
+                    reference => reference.unwrap_or(1.0),
+                },
+            ),
         ] {
             if !(value.is_finite() && value > 0.0) {
                 return Some((
@@ -116,6 +141,13 @@ impl Objective {
     #[must_use]
     pub fn per_usd(&self) -> f64 {
         self.weights.cost * 3600.0 / self.reference_cost_usd_per_hour
+    }
+
+    /// Penalty of a gram of CO2e, in seconds.
+    #[must_use]
+    pub fn per_gram_co2e(&self) -> f64 {
+        self.reference_carbon_g_per_hour
+            .map_or(0.0, |reference| self.weights.carbon * 3600.0 / reference)
     }
 
     /// Penalty of a second of response time, in seconds.

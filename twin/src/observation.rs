@@ -17,7 +17,7 @@ use crate::world::{Fragment, World};
 
 pub use build::ViewError;
 pub use view::{
-    DeployedView, FleetView, FragmentRef, FragmentView, HostView, Progress, RequestView,
+    DeployedView, FleetView, FragmentRef, FragmentView, HostView, ModelView, Progress, RequestView,
     TransferView,
 };
 

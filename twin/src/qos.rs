@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::faults::Incidents;
 use crate::host::Lifecycle;
 use crate::objective::Objective;
 use crate::state::{RequestTotals, State};
@@ -20,24 +21,29 @@ pub struct Account {
     pub late: f64,
     /// Sum of one minus the accuracy of the deployed variants.
     pub inaccuracy: f64,
+    /// Greenhouse gas of all hosts, in g CO2e.
+    pub carbon_g: f64,
 }
 
 impl Account {
     /// The account of everything up to the present of `state`.
     #[must_use]
     pub fn of(world: &World, state: &State) -> Self {
-        let (mut energy_j, mut cost_usd) = (0.0, 0.0);
+        let (mut energy_j, mut cost_usd, mut carbon_g) = (0.0, 0.0, 0.0);
         for (h, host) in state.hosts.iter().enumerate() {
             let meter = host.meter(state.now);
             energy_j += meter.energy_j;
+            carbon_g += meter.energy_j * world.carbon_g_per_joule(h);
             cost_usd += meter.billed.seconds() * world.price_usd_per_second(h);
         }
         let mut account = Self {
             energy_j,
             cost_usd,
             response_s: state.totals.response_s,
-            late: state.totals.late as f64,
-            inaccuracy: state.totals.inaccuracy,
+            // Who is turned away has the worst of answers, or turning away would pay.
+            late: (state.totals.late + state.incidents.requests_rejected) as f64,
+            inaccuracy: state.totals.inaccuracy + state.incidents.requests_rejected as f64,
+            carbon_g,
         };
         for &slot in &state.active {
             let request = &state.requests[slot as usize];
@@ -61,6 +67,7 @@ impl Account {
             response_s: self.response_s - earlier.response_s,
             late: self.late - earlier.late,
             inaccuracy: self.inaccuracy - earlier.inaccuracy,
+            carbon_g: self.carbon_g - earlier.carbon_g,
         }
     }
 
@@ -72,13 +79,14 @@ impl Account {
             + self.response_s * objective.per_response_second()
             + self.late * objective.per_late_request()
             + self.inaccuracy * objective.per_inaccuracy()
+            + self.carbon_g * objective.per_gram_co2e()
     }
 }
 
 pub use crate::response::ResponseTimes;
 
 /// The quality of service of one run.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Qos {
     /// The objective; higher is better.
     pub objective: f64,
@@ -106,7 +114,7 @@ pub struct Qos {
     pub jain_fairness: f64,
     /// Requests that arrived.
     pub requests_arrived: u64,
-    /// Requests that were answered.
+    /// Requests that were answered; the others were rejected or are unfinished.
     pub requests_completed: u64,
     /// Requests under way at the end.
     pub requests_unfinished: u64,
@@ -114,6 +122,15 @@ pub struct Qos {
     pub hosts_billed_mean: f64,
     /// Simulated time, in s.
     pub duration_s: f64,
+    /// Greenhouse gas, in g CO2e; zero where the grids of the sites are not known.
+    #[serde(default)]
+    pub carbon_g: f64,
+    /// Time for which hosts were held to their base speed, sum over hosts, in s.
+    #[serde(default)]
+    pub throttled_s: f64,
+    /// What happened to the fleet that nobody decided.
+    #[serde(default)]
+    pub incidents: Incidents,
 }
 
 impl Qos {
@@ -162,6 +179,9 @@ impl Qos {
                 0.0
             },
             duration_s,
+            carbon_g: account.carbon_g,
+            throttled_s: state.hosts.iter().map(|h| h.throttled_time.seconds()).sum(),
+            incidents: state.incidents,
         }
     }
 

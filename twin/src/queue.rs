@@ -11,26 +11,29 @@ use crate::units::SimTime;
 /// Children of a node.
 const ARITY: usize = 4;
 
-/// A time and, in the low bits, its host: among equal times the lowest host comes first, and one
-/// comparison without a branch orders two.
+/// A time, a rank and a host, from high to low bits: among equal times the lowest rank and then the
+/// lowest host comes first, and one comparison without a branch orders two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 struct Key(u128);
 
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "parts of the key are wanted"
+)]
 impl Key {
-    fn new(time: SimTime, host: u32) -> Self {
-        Self((u128::from(time.0) << 32) | u128::from(host))
+    fn new(time: SimTime, rank: u32, host: u32) -> Self {
+        Self((u128::from(time.0) << 64) | (u128::from(rank) << 32) | u128::from(host))
     }
 
-    #[expect(clippy::cast_possible_truncation, reason = "the shift leaves 64 bits")]
     fn time(self) -> SimTime {
-        SimTime((self.0 >> 32) as u64)
+        SimTime((self.0 >> 64) as u64)
     }
 
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "the low 32 bits are wanted"
-    )]
+    fn rank(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+
     fn host(self) -> usize {
         self.0 as u32 as usize
     }
@@ -62,7 +65,10 @@ impl EventQueue {
     pub(crate) fn new(hosts: usize) -> Self {
         let order = (0..hosts).map(|h| u32::try_from(h).unwrap_or(u32::MAX));
         Self {
-            heap: order.clone().map(|h| Key::new(SimTime::NEVER, h)).collect(),
+            heap: order
+                .clone()
+                .map(|h| Key::new(SimTime::NEVER, 0, h))
+                .collect(),
             place: order.collect(),
         }
     }
@@ -83,9 +89,10 @@ impl EventQueue {
     /// Adds one more host, without a time; gives its number.
     pub(crate) fn push(&mut self) -> u32 {
         let host = u32::try_from(self.place.len()).unwrap_or(u32::MAX);
-        // Nothing comes after "never" and the highest number, so the last place is the right one.
-        self.heap.push(Key::new(SimTime::NEVER, host));
+        self.heap.push(Key::new(SimTime::NEVER, 0, host));
         self.place.push(host);
+        let at = self.heap.len() - 1;
+        self.rise(at, Key::new(SimTime::NEVER, 0, host));
         host
     }
 
@@ -98,7 +105,24 @@ impl EventQueue {
     /// Sets the time of `host`.
     pub(crate) fn set(&mut self, host: usize, time: SimTime) {
         let at = self.place[host] as usize;
-        let key = Key::new(time, u32::try_from(host).unwrap_or(u32::MAX));
+        let key = self.heap[at];
+        self.replace(
+            at,
+            Key::new(time, key.rank(), u32::try_from(host).unwrap_or(u32::MAX)),
+        );
+    }
+
+    /// Sets the rank of `host` among those of the same time.
+    pub(crate) fn rank(&mut self, host: usize, rank: u32) {
+        let at = self.place[host] as usize;
+        let key = self.heap[at];
+        self.replace(
+            at,
+            Key::new(key.time(), rank, u32::try_from(host).unwrap_or(u32::MAX)),
+        );
+    }
+
+    fn replace(&mut self, at: usize, key: Key) {
         match key.cmp(&self.heap[at]) {
             Ordering::Less => self.rise(at, key),
             Ordering::Greater => self.sink(at, key),

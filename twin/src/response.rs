@@ -124,7 +124,9 @@ mod tests {
         exact.sort_unstable();
         for q in [0.01, 0.5, 0.95, 0.99, 1.0] {
             let rank = (q * n as f64).ceil() - 1.0;
-            let wanted = exact[SimTime::from_seconds(rank * 1e-9).0 as usize].seconds();
+            let wanted = exact
+                [usize::try_from(SimTime::from_seconds(rank * 1e-9).0).expect("a rank")]
+            .seconds();
             let found = times.quantile(q);
             assert!(
                 (found / wanted - 1.0).abs() < 2.5e-4,

@@ -6,6 +6,7 @@ use thiserror::Error;
 
 use crate::checker::{self, Infeasible};
 use crate::decision::Decision;
+use crate::faults::Incident;
 use crate::observation::Observation;
 use crate::policy::{Policy, PolicyError};
 use crate::qos::{Qos, ResponseTimes, Snapshot};
@@ -122,32 +123,37 @@ pub struct Hooks<'a> {
 #[expect(private_interfaces, reason = "only this crate implements sinks")]
 pub trait EventSink {
     /// A request arrived.
-    fn arrived(&mut self, now: SimTime, request: &Request);
+    fn arrived(&mut self, _now: SimTime, _request: &Request) {}
     /// A request was deployed.
-    fn deployed(&mut self, now: SimTime, deployment: &crate::decision::Deployment);
+    fn deployed(&mut self, _now: SimTime, _deployment: &crate::decision::Deployment) {}
     /// A fragment ended.
     fn fragment_done(
         &mut self,
-        now: SimTime,
-        request: crate::ids::RequestId,
-        index: usize,
-        host: crate::ids::HostId,
-    );
+        _now: SimTime,
+        _request: crate::ids::RequestId,
+        _index: usize,
+        _host: crate::ids::HostId,
+    ) {
+    }
     /// A request was answered.
     fn completed(
         &mut self,
-        now: SimTime,
-        request: &Request,
-        variant: crate::ids::VariantId,
-        late: bool,
-    );
+        _now: SimTime,
+        _request: &Request,
+        _variant: crate::ids::VariantId,
+        _late: bool,
+    ) {
+    }
     /// A host changed its state.
     fn lifecycle(
         &mut self,
-        now: SimTime,
-        host: crate::ids::HostId,
-        lifecycle: crate::host::Lifecycle,
-    );
+        _now: SimTime,
+        _host: crate::ids::HostId,
+        _lifecycle: crate::host::Lifecycle,
+    ) {
+    }
+    /// Something happened to the fleet that nobody decided.
+    fn incident(&mut self, _now: SimTime, _incident: &Incident) {}
 }
 
 /// Records response times and the timeline, and passes events on.
@@ -201,6 +207,11 @@ impl Sink for Recorder<'_> {
             events.lifecycle(now, host, lifecycle);
         }
     }
+    fn incident(&mut self, now: SimTime, incident: &Incident) {
+        if let Some(events) = &mut self.events {
+            events.incident(now, incident);
+        }
+    }
     fn boundary(&mut self, state: &State, world: &World) {
         if let Some(timeline) = &mut self.timeline {
             timeline.push(Snapshot::of(world, state));
@@ -225,7 +236,7 @@ pub fn run_with(
         world,
         policy,
         hooks,
-        state: State::new(world),
+        state: State::seeded(world, options.seed),
         decision: Decision::none(),
         decision_times: Vec::new(),
         intervals: 0,

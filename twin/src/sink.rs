@@ -1,6 +1,7 @@
 //! What wants to know about events: the event log, the recorder of response times, or nothing.
 
 use crate::decision::Deployment;
+use crate::faults::Incident;
 use crate::host::Lifecycle;
 use crate::ids::{HostId, RequestId, VariantId};
 use crate::state::{Request, State};
@@ -20,6 +21,8 @@ pub trait Sink {
     fn completed(&mut self, _now: SimTime, _request: &Request, _variant: VariantId, _late: bool) {}
     /// A host changed its state.
     fn lifecycle(&mut self, _now: SimTime, _host: HostId, _lifecycle: Lifecycle) {}
+    /// Something happened to the fleet that nobody decided.
+    fn incident(&mut self, _now: SimTime, _incident: &Incident) {}
     /// An interval begins; called before the decision.
     fn boundary(&mut self, _state: &State, _world: &World) {}
 }

@@ -12,8 +12,10 @@ use std::collections::BinaryHeap;
 
 use serde::{Deserialize, Serialize};
 
+use self::incidents::Fault;
 use crate::decision::{Decision, Deployment, PowerAction};
 use crate::demand;
+use crate::faults::{Incident, Incidents};
 use crate::host::{Host, Lifecycle};
 use crate::ids::{ApplicationId, HostId, RequestId, VariantId};
 use crate::network::{self, Delivery, Endpoint, Network};
@@ -23,6 +25,11 @@ use crate::stream;
 use crate::units::SimTime;
 use crate::workload::{Arrival, Rates};
 use crate::world::{Dispatch, World};
+
+pub(crate) mod incidents;
+
+/// Part of a seed for what is random about the fleet.
+const FLEET_PART: u64 = 0x0066_6c65_6574;
 
 /// Why [`State::advance`] came back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -90,6 +97,8 @@ pub enum Phase {
     Waiting,
     /// Has its inputs and waits for memory or for the host's boot.
     Queued,
+    /// Holds its memory and waits for its model to be loaded.
+    Loading,
     /// Runs.
     Running,
     /// Has ended.
@@ -112,8 +121,8 @@ pub(crate) struct FragmentRun {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) struct Timer {
     pub(crate) at: SimTime,
-    /// Among equal times: by request and fragment, so that the order does not depend on what
-    /// happened elsewhere.
+    /// Among equal times: by host, or by request and fragment, so that the order does not depend on
+    /// what happened elsewhere.
     pub(crate) rank: u64,
     pub(crate) kind: TimerKind,
 }
@@ -123,6 +132,9 @@ pub(crate) enum TimerKind {
     Boot(HostId),
     Input(u32),
     Output(u32),
+    /// The model that a fragment waits for is loaded.
+    Loaded(u32),
+    Fault(Fault),
 }
 
 /// The state of the twin at one moment.
@@ -148,6 +160,10 @@ pub struct State {
     pub(crate) totals: RequestTotals,
     /// Sum of the accounts of requests by application: answered, and response over deadline.
     pub(crate) by_application: Vec<(u64, f64)>,
+    /// Hashed into what is random about hosts and faults.
+    pub(crate) key: u64,
+    /// What happened to the fleet.
+    pub(crate) incidents: Incidents,
 }
 
 impl Clone for State {
@@ -186,6 +202,8 @@ impl Clone for State {
         self.next_boundary = source.next_boundary;
         self.totals = source.totals;
         self.by_application.clone_from(&source.by_application);
+        self.key = source.key;
+        self.incidents = source.incidents;
     }
 }
 
@@ -237,13 +255,20 @@ pub(crate) fn delivery_rank(request: RequestId, index: Option<u16>) -> u64 {
 
 impl State {
     /// The state at the start of an episode: hosts as the world says, nothing under way. The first
-    /// boundary is at time zero.
+    /// boundary is at time zero. Speeds of VMs and faults are those of seed 0.
     #[must_use]
     pub fn new(world: &World) -> Self {
+        Self::seeded(world, 0)
+    }
+
+    /// As [`State::new`], with the speeds of VMs and the faults of `seed`.
+    #[must_use]
+    pub fn seeded(world: &World, seed: u64) -> Self {
+        let key = stream::mix(seed, FLEET_PART);
         let hosts: Vec<Host> = (0..world.hosts.len())
-            .map(|h| Host::new(world, h))
+            .map(|h| Host::new(world, h, key))
             .collect();
-        Self {
+        let mut state = Self {
             now: SimTime::ZERO,
             completions: EventQueue::new(hosts.len()),
             hosts,
@@ -260,7 +285,11 @@ impl State {
             next_boundary: SimTime::ZERO,
             totals: RequestTotals::default(),
             by_application: vec![(0, 0.0); world.applications.len()],
-        }
+            key,
+            incidents: Incidents::default(),
+        };
+        state.expect_faults(world);
+        state
     }
 
     /// The time of this state.
@@ -303,8 +332,8 @@ impl State {
             } else if arrival == next {
                 let arrived = future.arrivals[future.next];
                 future.next += 1;
-                self.arrive(arrived, sink);
-                if world.dispatch == Dispatch::OnArrival {
+                let taken = self.arrive(world, arrived, sink);
+                if taken && world.dispatch == Dispatch::OnArrival {
                     return Epoch::Arrival;
                 }
             } else {
@@ -334,7 +363,7 @@ impl State {
         let Some(host) = self.hosts.get_mut(h) else {
             return;
         };
-        host.advance(self.now);
+        host.advance(world.size_of(h), self.now);
         let was = host.lifecycle;
         let ready_at = self.now.after(world.size_of(h).boot);
         host.turn(action.on, ready_at);
@@ -493,8 +522,11 @@ impl State {
     pub(crate) fn set_timer(&mut self, at: SimTime, kind: TimerKind) {
         let rank = match kind {
             TimerKind::Boot(host) => u64::from(host.0),
-            TimerKind::Input(fragment) => self.rank(Delivery::Input { fragment }),
+            TimerKind::Input(fragment) | TimerKind::Loaded(fragment) => {
+                self.rank(Delivery::Input { fragment })
+            }
             TimerKind::Output(request) => self.rank(Delivery::Output { request }),
+            TimerKind::Fault(fault) => fault.rank(),
         };
         self.timers.push(Reverse(Timer { at, rank, kind }));
     }
@@ -510,7 +542,8 @@ impl State {
         }
     }
 
-    fn arrive<S: Sink>(&mut self, arrival: Arrival, sink: &mut S) {
+    /// Takes an arrival in; whether there is room for it.
+    fn arrive<S: Sink>(&mut self, world: &World, arrival: Arrival, sink: &mut S) -> bool {
         let request = Request {
             id: RequestId(self.next_request),
             application: arrival.application,
@@ -526,8 +559,27 @@ impl State {
         self.next_request += 1;
         self.totals.arrived += 1;
         self.rates[arrival.application.index()].count(self.now);
-        let slot = self.insert_request(request);
-        sink.arrived(self.now, &self.requests[slot as usize]);
+        sink.arrived(self.now, &request);
+        let full = |most: u32| self.active.len() >= most as usize;
+        if world.max_active_requests.is_some_and(full) {
+            let (request, application) = (request.id, request.application);
+            self.note(
+                Incident::Rejected {
+                    request,
+                    application,
+                },
+                sink,
+            );
+            return false;
+        }
+        self.insert_request(request);
+        true
+    }
+
+    /// Counts an incident and tells of it.
+    pub(crate) fn note<S: Sink>(&mut self, incident: Incident, sink: &mut S) {
+        self.incidents.count(&incident);
+        sink.incident(self.now, &incident);
     }
 
     /// Puts a request among those under way, waiting to be deployed.
@@ -565,16 +617,14 @@ impl State {
         };
         match timer.kind {
             TimerKind::Boot(id) => {
-                let host = &mut self.hosts[id.index()];
+                let host = &self.hosts[id.index()];
                 // The boot may have been called off, or called off and ordered again.
                 if host.lifecycle == (Lifecycle::Booting { ready_at: timer.at }) {
-                    host.advance(self.now);
-                    host.lifecycle = Lifecycle::On;
-                    sink.lifecycle(self.now, id, Lifecycle::On);
-                    self.admit(world, id.index());
-                    self.reschedule(world, id.index());
+                    self.boot(world, id.index(), sink);
                 }
             }
+            TimerKind::Loaded(fragment) => self.model_loaded(world, fragment),
+            TimerKind::Fault(fault) => self.strike(world, fault, sink),
             TimerKind::Input(fragment) => self.receive_input(world, fragment),
             TimerKind::Output(request) => self.deliver_output(world, request, sink),
         }
@@ -588,14 +638,14 @@ impl State {
         }
         run.phase = Phase::Queued;
         let h = run.host.index();
-        self.hosts[h].advance(self.now);
+        self.hosts[h].advance(world.size_of(h), self.now);
         self.hosts[h].queue.push_back(slot);
         self.admit(world, h);
         self.reschedule(world, h);
     }
 
     /// Starts queued fragments of host `h` while the first of them fits into memory.
-    fn admit(&mut self, world: &World, h: usize) {
+    pub(crate) fn admit(&mut self, world: &World, h: usize) {
         if !self.hosts[h].lifecycle.serves() {
             return;
         }
@@ -608,25 +658,50 @@ impl State {
             let fragment = &world
                 .variant(request.application, deployed.variant)
                 .fragments[usize::from(run.index)];
-            let started = self.hosts[h].start_first(fragment.ram.0, fragment.cap, run.work_mi);
-            let Some(started_at_mi) = started else {
+            let host = &mut self.hosts[h];
+            let Some((ready_at, cold)) = host.take_memory(world, fragment, self.now) else {
                 return;
             };
-            run.phase = Phase::Running;
-            run.started_at_mi = started_at_mi;
+            self.incidents.cold_starts += u64::from(cold);
+            host.queue.pop_front();
+            if ready_at > self.now {
+                run.phase = Phase::Loading;
+                host.loading += 1;
+                self.set_timer(ready_at, TimerKind::Loaded(slot));
+                continue;
+            }
+            host.start(fragment.cap, slot, run);
             request.started.get_or_insert(self.now);
         }
+    }
+
+    /// The model that the fragment in `slot` waited for is loaded.
+    fn model_loaded(&mut self, world: &World, slot: u32) {
+        let run = &mut self.fragments[slot as usize];
+        let request = &mut self.requests[run.request as usize];
+        let (Phase::Loading, Some(deployed)) = (run.phase, request.deployed) else {
+            return;
+        };
+        let h = run.host.index();
+        let variant = world.variant(request.application, deployed.variant);
+        let host = &mut self.hosts[h];
+        host.advance(world.size_of(h), self.now);
+        host.loading -= 1;
+        host.start(variant.fragments[usize::from(run.index)].cap, slot, run);
+        request.started.get_or_insert(self.now);
+        self.reschedule(world, h);
     }
 
     /// Recomputes the rates of host `h` and when its next fragment ends.
     pub(crate) fn reschedule(&mut self, world: &World, h: usize) {
         let host = &mut self.hosts[h];
-        host.share(world.size_of(h));
-        self.completions.set(h, host.next_finish());
+        let size = world.size_of(h);
+        host.share(size);
+        self.completions.set(h, host.next_event(size));
     }
 
     fn finish_fragments<S: Sink>(&mut self, world: &World, h: usize, sink: &mut S) {
-        self.hosts[h].advance(self.now);
+        self.hosts[h].advance(world.size_of(h), self.now);
         while let Some(slot) = self.hosts[h].pop_finished() {
             self.finish_fragment(world, slot, sink);
         }
@@ -652,12 +727,19 @@ impl State {
         let variant = world.variant(request.application, deployed.variant);
         let fragment = &variant.fragments[usize::from(run.index)];
         let host = &mut self.hosts[run.host.index()];
-        host.advance(self.now);
+        host.advance(world.size_of(run.host.index()), self.now);
         let mut held_mib = 0.0;
         match run.phase {
             Phase::Done => return 0.0,
             Phase::Running => {
                 host.classes[fragment.cap].remove(slot);
+                host.leave_model(fragment.model, self.now);
+                held_mib = fragment.ram.0;
+            }
+            Phase::Loading => {
+                host.loading -= 1;
+                host.ahead_mi -= run.work_mi;
+                host.leave_model(fragment.model, self.now);
                 held_mib = fragment.ram.0;
             }
             Phase::Waiting | Phase::Queued => {
@@ -687,6 +769,7 @@ impl State {
         };
         let variant = world.variant(request.application, deployed.variant);
         let fragment = &variant.fragments[index];
+        host.leave_model(fragment.model, self.now);
         host.release(slot, fragment.ram.0);
         if demand::tells_generated_tokens(fragment) {
             request.generated_known = true;
@@ -696,6 +779,10 @@ impl State {
         sink.fragment_done(self.now, request.id, index, from);
         if fragment.successors.is_empty() {
             let ends = (Endpoint::Host(from), Endpoint::User);
+            if bytes <= 0.0 && network::latency(world, ends.0, ends.1) == SimTime::ZERO {
+                self.deliver_output(world, request_slot, sink);
+                return;
+            }
             self.send(
                 world,
                 ends,
@@ -811,12 +898,14 @@ impl State {
         for h in 0..self.hosts.len() {
             self.rebuild_finishes(world, h);
         }
+        self.key = stream::mix(self.key, key);
+        self.expect_faults(world);
     }
 
     /// Orders the running fragments of host `h` anew after their work has changed.
     pub(crate) fn rebuild_finishes(&mut self, world: &World, h: usize) {
         let host = &mut self.hosts[h];
-        host.advance(self.now);
+        host.advance(world.size_of(h), self.now);
         for class in &mut host.classes {
             let mut finishes = std::mem::take(&mut class.running).into_vec();
             class.finish_sum_mi = 0.0;

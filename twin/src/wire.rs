@@ -28,7 +28,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::workload::RATE_WINDOWS;
-use crate::world;
+use crate::world::{self, MAX_MODELS};
 
 use read::{bounded, present};
 
@@ -148,6 +148,44 @@ pub struct HostState<'a> {
     /// placement.
     #[serde(deserialize_with = "bounded::<_, _, MAX_LISTED>")]
     pub resident: Vec<FragmentName>,
+    /// Speed relative to the rated one; 1 if absent.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "present"
+    )]
+    pub speed: Option<f64>,
+    /// CPU credits left of a burstable size; the initial ones if absent.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "present"
+    )]
+    pub credits: Option<f64>,
+    /// Models that are loaded or being loaded; none if absent.
+    #[serde(
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "bounded::<_, _, MAX_MODELS>"
+    )]
+    pub models: Vec<ModelState<'a>>,
+}
+
+/// What is observed of a model on a host.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelState<'a> {
+    /// Its name.
+    pub model: Cow<'a, str>,
+    /// When it is loaded, or was.
+    pub ready_at_ns: u64,
+    /// Since when nothing uses it.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "present"
+    )]
+    pub unused_since_ns: Option<u64>,
 }
 
 /// Where a host is in its life.

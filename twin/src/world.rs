@@ -12,9 +12,12 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::credits::CreditSpec;
 use crate::distribution::{Distribution, Empirical};
-use crate::ids::{ApplicationId, SiteId, SizeId, VariantId};
+use crate::faults::Faults;
+use crate::ids::{ApplicationId, ModelId, SiteId, SizeId, VariantId};
 use crate::objective::Objective;
+use crate::speed::SpeedModel;
 use crate::units::{Mebibytes, MegabitsPerSecond, Mips, SimTime, Watts};
 use crate::workload::Workload;
 
@@ -29,8 +32,13 @@ pub const MAX_APPLICATIONS: usize = 256;
 pub const MAX_VARIANTS: usize = 16;
 /// The most fragments a variant may have.
 pub const MAX_FRAGMENTS: usize = 16;
+/// The most models that a world may have.
+pub const MAX_MODELS: usize = 64;
 /// The most distinct parallelism caps that the fragments of a world may have.
 pub const MAX_CAPS: usize = 8;
+
+/// Joules in a kilowatt-hour.
+const JOULES_PER_KWH: f64 = 3.6e6;
 
 /// A resolved world.
 #[derive(Clone, Debug)]
@@ -55,6 +63,12 @@ pub struct World {
     pub hosts: Vec<HostSpec>,
     /// Applications.
     pub applications: Vec<Application>,
+    /// Models that fragments load before they run.
+    pub models: Vec<Model>,
+    /// Requests that may be under way; those beyond are rejected.
+    pub max_active_requests: Option<u32>,
+    /// What goes wrong.
+    pub faults: Faults,
     /// Distinct parallelism caps, in vCPUs, ascending; fragments refer to them by position.
     pub caps: Vec<f64>,
     /// How requests arrive.
@@ -133,6 +147,10 @@ pub struct VmSize {
     pub price_usd_per_hour: Vec<f64>,
     /// Time from the order to start until the host serves.
     pub boot: SimTime,
+    /// CPU credits, if the size is burstable.
+    pub credits: Option<CreditSpec>,
+    /// How VMs of the size differ in speed; all have the rated speed if `None`.
+    pub speed: Option<Arc<SpeedModel>>,
 }
 
 impl VmSize {
@@ -141,6 +159,17 @@ impl VmSize {
     pub fn capacity(&self) -> Mips {
         Mips(self.vcpus * self.mips_per_vcpu.0)
     }
+}
+
+/// What a fragment loads before it runs: it stays on the host until its memory is needed.
+#[derive(Clone, Debug)]
+pub struct Model {
+    /// Its name.
+    pub name: String,
+    /// Memory while it is loaded.
+    pub ram: Mebibytes,
+    /// Time to load it.
+    pub load: SimTime,
 }
 
 /// Power against utilization: 11 points, linear in between (the form of SPECpower results).
@@ -232,6 +261,8 @@ pub struct Fragment {
     pub cap: usize,
     /// Memory while placed on a host.
     pub ram: Mebibytes,
+    /// The model that must be loaded for it.
+    pub model: Option<ModelId>,
     /// Output of a constant size, in bytes.
     pub output_bytes: f64,
     /// Bytes of output for each token, context and generated.
@@ -254,6 +285,28 @@ impl World {
     pub fn price_usd_per_second(&self, host: usize) -> f64 {
         let spec = &self.hosts[host];
         self.sizes[spec.size.index()].price_usd_per_hour[spec.site.index()] / 3600.0
+    }
+
+    /// The most memory that `fragment` takes on a host, with its model, in MiB.
+    #[must_use]
+    pub fn needs_mib(&self, fragment: &Fragment) -> f64 {
+        let model = fragment.model.map_or(0.0, |m| self.models[m.index()].ram.0);
+        fragment.ram.0 + model
+    }
+
+    /// Greenhouse gas of a joule used by host `host`, in g CO2e; zero where the site's grid is not
+    /// known.
+    #[must_use]
+    pub fn carbon_g_per_joule(&self, host: usize) -> f64 {
+        let site = &self.sites[self.hosts[host].site.index()];
+        site.grid_gco2e_per_kwh.unwrap_or(0.0) / JOULES_PER_KWH
+    }
+
+    /// Penalty of a joule used by host `host`, its greenhouse gas included, in s.
+    #[must_use]
+    pub fn penalty_per_joule(&self, host: usize) -> f64 {
+        let objective = &self.objective;
+        objective.per_joule() + objective.per_gram_co2e() * self.carbon_g_per_joule(host)
     }
 
     /// The connection from site `from` to site `to`.

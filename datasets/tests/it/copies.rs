@@ -9,8 +9,10 @@ use datasets::azure_catalog::{Price, VmSize};
 use datasets::azure_llm::{LlmRequest, Service};
 use datasets::azure_vm_cpu::CpuTrace;
 use datasets::azure_vm_noise::{Benchmark, Lifespan};
+use datasets::container_trace::{Job, Step};
 use datasets::grid_emissions::GridFactor;
 use datasets::power_curves::{AzureInstance, PowerCoefficient, PowerCurve};
+use datasets::scinet_recorded::{self, Energy, HostState};
 use datasets::scinet_testbed::{HostSample, Task};
 use datasets::{ParquetError, ParquetRow, read_parquet, write_parquet};
 
@@ -277,4 +279,60 @@ fn another_table_is_refused_by_the_missing_column() {
         matches!(&error, ParquetError::Column { column, .. } if column == "request"),
         "{error}"
     );
+}
+
+/// Jobs of a trace of containers, after checking that each has steps that last as long as it does.
+fn read_containers(name: &str) -> (Vec<Job>, Vec<Step>) {
+    let jobs: Vec<Job> = read_copy(&format!("{name}/jobs.parquet"));
+    let demand: Vec<Step> = read_copy(&format!("{name}/demand.parquet"));
+    let mut groups = demand.chunk_by(|a, b| a.job == b.job);
+    for job in &jobs {
+        let steps = groups.next().expect("each job has steps");
+        assert_eq!(steps[0].job, job.job);
+        let lasting: u64 = steps.iter().map(|step| step.duration_ms).sum();
+        assert_eq!(lasting, job.duration_ms);
+    }
+    assert!(groups.next().is_none());
+    (jobs, demand)
+}
+
+#[test]
+fn surf_week_has_the_published_jobs() {
+    let (jobs, demand) = read_containers("surf-week");
+    assert_eq!(jobs.len(), 6_295);
+    assert!(
+        jobs.iter()
+            .all(|job| job.cores == 16 && job.start_ms < 7 * 86_400_000)
+    );
+    // 2,323,475 fragments of 30 s in the original.
+    let fragments: u64 = demand.iter().map(|step| step.duration_ms / 30_000).sum();
+    assert_eq!(fragments, 2_323_475);
+    assert!(demand.iter().all(|step| step.cpu_mhz <= 33_600.0));
+}
+
+#[test]
+fn bitbrains_small_has_the_published_vms() {
+    let (jobs, demand) = read_containers("bitbrains-small");
+    assert_eq!(jobs.len(), 50);
+    let end_ms = jobs.iter().map(|job| job.start_ms + job.duration_ms).max();
+    // 30 days.
+    assert_eq!(end_ms, Some(30 * 86_400_000));
+    assert!(
+        demand
+            .iter()
+            .all(|step| step.duration_ms.is_multiple_of(1_000))
+    );
+}
+
+#[test]
+fn scinet_recorded_uses_the_published_curve() {
+    let hosts: Vec<HostState> = read_copy("scinet-recorded/hosts.parquet");
+    let energy: Vec<Energy> = read_copy("scinet-recorded/energy.parquet");
+    assert_eq!((hosts.len(), energy.len()), (16_000, 1_000));
+    let curves: Vec<PowerCurve> = read_copy("power/curves.parquet");
+    for size in ["B2s", "B2ms"] {
+        let curve = curves.iter().find(|curve| curve.vm_size == size);
+        let curve = curve.expect("it is listed");
+        assert_eq!(curve.power_w.to_vec(), scinet_recorded::POWER_W.to_vec());
+    }
 }

@@ -146,8 +146,9 @@ fn constant(world: &World, scale: &Scale, h: usize) -> [f64; CONSTANT] {
     let objective = &world.objective;
     let speed_mips = size.capacity().0;
     let idle_w = size.power.at(0.0).0;
-    let idle = objective.per_joule() * idle_w + objective.per_usd() * world.price_usd_per_second(h);
-    let work = objective.per_joule() * (size.power.at(1.0).0 - idle_w) / speed_mips;
+    let idle =
+        world.penalty_per_joule(h) * idle_w + objective.per_usd() * world.price_usd_per_second(h);
+    let work = world.penalty_per_joule(h) * (size.power.at(1.0).0 - idle_w) / speed_mips;
     let latency_s = world.sites[world.hosts[h].site.index()]
         .user_latency
         .seconds();

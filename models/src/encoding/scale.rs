@@ -53,11 +53,12 @@ impl Scale {
         self.vcpu_mips = mean(&|h| world.size_of(h).mips_per_vcpu.0);
         self.ram_mib = mean(&|h| world.size_of(h).ram.0);
         self.idle_penalty = mean(&|h| {
-            objective.per_joule() * idle_w(h) + objective.per_usd() * world.price_usd_per_second(h)
+            world.penalty_per_joule(h) * idle_w(h)
+                + objective.per_usd() * world.price_usd_per_second(h)
         });
         self.work_penalty = mean(&|h| {
             let size = world.size_of(h);
-            objective.per_joule() * (size.power.at(1.0).0 - idle_w(h)) / size.capacity().0
+            world.penalty_per_joule(h) * (size.power.at(1.0).0 - idle_w(h)) / size.capacity().0
         });
         self.boot_s = mean(&|h| world.size_of(h).boot.seconds());
         let applications = world.applications.len().max(1) as f64;

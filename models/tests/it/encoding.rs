@@ -86,7 +86,7 @@ fn a_fleet_that_is_all_off_and_idle_can_be_encoded() {
                 .iter_mut()
                 .for_each(|group| group.initially_on = Some(0));
         });
-        let mut state = State::new(&world);
+        let state = State::new(&world);
         let observation = Observation::new(&world, &state, Epoch::Boundary);
         let mut loads = Loads::default();
         loads.observe(&observation);

@@ -156,6 +156,7 @@ fn read_qos(frame: &Frame) -> Result<Vec<Qos>, ParquetError> {
             requests_unfinished: requests_unfinished[i],
             hosts_billed_mean: hosts_billed_mean[i],
             duration_s: duration_s[i],
+            ..Qos::default()
         })
         .collect())
 }

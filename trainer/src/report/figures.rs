@@ -5,37 +5,16 @@
 
 mod dots;
 mod frontier;
-mod timeline;
 mod training;
 
 pub(crate) use dots::{forest, qos};
 pub(crate) use frontier::frontier;
-pub(crate) use timeline::{intervals_per_point, timeline};
 pub(crate) use training::training;
+pub(crate) use twin::chart::Screen;
+pub(crate) use twin::chart::timeline::{intervals_per_point, timeline};
 
 use super::svg::Shape;
 use crate::policies::Role;
-
-/// On which screens a drawing stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Screen {
-    /// On every one.
-    Any,
-    /// On a desk and on paper.
-    Wide,
-    /// On a phone.
-    Narrow,
-}
-
-impl Screen {
-    fn class(self) -> &'static str {
-        match self {
-            Self::Any => "figure",
-            Self::Wide => "figure wide",
-            Self::Narrow => "figure narrow",
-        }
-    }
-}
 
 /// The class that colors the marks of a role.
 pub(crate) fn class(role: Role) -> &'static str {

@@ -9,9 +9,8 @@ use super::svg::{breakable, escape};
 use super::table;
 use crate::evaluate::{Closed, GapClosed};
 use crate::policies::Role;
+use twin::chart::STYLE;
 use twin::qos::Snapshot;
-
-const STYLE: &str = include_str!("style.css");
 
 /// The whole page; the same results give the same bytes.
 pub(crate) fn render(results: &Results) -> String {

@@ -168,6 +168,7 @@ fn run(name: &str, quality: f64, seed: u64) -> RunRow {
         requests_unfinished: 50 + seed,
         hosts_billed_mean: 14.0,
         duration_s: 3600.0,
+        ..Qos::default()
     };
     let decision_time_us = match name {
         "oracle" => 210_000.0,

@@ -9,6 +9,7 @@ use clap::{Args as ClapArgs, ValueEnum};
 use super::inputs::Inputs;
 use super::{CalibrateError, calibrate, report, table};
 use crate::recording::Recording;
+use crate::replay::testbed::command::write_calibration;
 
 /// Finds the demand of fragments in a recording of a real run.
 #[derive(Clone, Debug, ClapArgs)]
@@ -28,6 +29,9 @@ pub struct Args {
     /// What to print: tables, all figures, or the world's table of applications.
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
+    /// Also fit CPU use and hosts, and write a calibration for `twin replay` to this file.
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
 }
 
 /// What `twin calibrate` prints.
@@ -58,6 +62,10 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         None => Inputs::embedded()?,
     };
     let calibration = calibrate(&recording, &inputs, args.interval_s, args.window)?;
+    if let Some(path) = &args.out {
+        let window = calibration.window;
+        write_calibration(path, &recording, &inputs, args.interval_s, window)?;
+    }
     let text = match args.format {
         Format::Text => report::to_text(&calibration),
         Format::Json => serde_json::to_string_pretty(&calibration)? + "\n",
@@ -78,7 +86,7 @@ fn two_paths(text: &str) -> Result<(PathBuf, PathBuf), String> {
 }
 
 /// `A..B` with A below B.
-fn window(text: &str) -> Result<(u32, u32), String> {
+pub(crate) fn window(text: &str) -> Result<(u32, u32), String> {
     let parsed = text
         .split_once("..")
         .and_then(|(a, b)| Some((a.parse::<u32>().ok()?, b.parse::<u32>().ok()?)))

@@ -145,6 +145,7 @@ fn fragments(
             work_mi_per_generated_token: 0.0,
             max_vcpus: calibration.cap_vcpus,
             ram_mib: variant.ram_mib,
+            model: None,
             output_kib,
             output_bytes_per_token: 0.0,
         });

@@ -1,5 +1,7 @@
 //! The command line. Files, clocks and terminals are met here and nowhere below.
 
+mod check;
+mod compare;
 pub(crate) mod failure;
 mod gap;
 mod list;
@@ -17,8 +19,8 @@ Exit codes:
   0   done
   1   unexpected failure
   2   wrong usage: unknown option, unknown policy
-  64  a world or another configuration is not valid
-  65  arrivals or a recording are not valid
+  64  a world or another configuration is not valid, or a check found what it denies
+  65  arrivals, a recording or the results of a run are not valid
   66  a world, a file or its folder does not exist";
 
 /// The digital twin: prices joint decisions on a fleet of VMs before they are taken.
@@ -40,6 +42,12 @@ enum Command {
     /// Run a policy through an episode of a world and print its quality of service.
     #[command(after_help = EXIT_CODES)]
     Simulate(simulate::Args),
+    /// Compare two policies on the same seeds, or the files that two runs wrote.
+    #[command(after_help = EXIT_CODES)]
+    Compare(compare::Args),
+    /// Explain what is odd in a world, and how much it asks of its hosts.
+    #[command(after_help = EXIT_CODES)]
+    Check(check::Args),
     /// Measure how far the oracle is from an exhaustive search, on worlds cut down to few hosts.
     #[command(after_help = EXIT_CODES)]
     Gap(gap::Args),
@@ -49,6 +57,12 @@ enum Command {
     /// Fit delay against CPU share to measurements, and choose the family by cross-validation.
     #[command(after_help = EXIT_CODES)]
     FitDelay(twin::delay::command::Args),
+    /// Keep the twin in step with telemetry, report drift and recalibrate.
+    #[command(after_help = EXIT_CODES)]
+    Cosim(twin::cosim::command::Args),
+    /// Drive the twin with a recording of a real system, and compare.
+    #[command(after_help = EXIT_CODES)]
+    Replay(twin::replay::command::Args),
 }
 
 /// How results are printed.
@@ -68,9 +82,13 @@ pub(crate) fn run(cli: &Cli) -> anyhow::Result<()> {
         Command::Show(args) => show::run(args),
         Command::Policies(args) => list::policies(args),
         Command::Simulate(args) => simulate::run(args),
+        Command::Compare(args) => compare::run(args),
+        Command::Check(args) => check::run(args),
         Command::Gap(args) => gap::run(args),
         Command::Calibrate(args) => twin::calibrate::command::run(args),
         Command::FitDelay(args) => twin::delay::command::run(args),
+        Command::Cosim(args) => twin::cosim::command::run(args),
+        Command::Replay(args) => twin::replay::command::run(args),
     }
 }
 

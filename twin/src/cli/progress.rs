@@ -8,12 +8,16 @@ use indicatif::{ProgressBar, ProgressStyle};
 /// Time between two lines.
 const EVERY: Duration = Duration::from_secs(10);
 
+/// A command that ends before this shows no bar.
+const QUIET: Duration = Duration::from_secs(2);
+
 /// Counts steps.
 #[derive(Debug)]
 pub(crate) struct Progress {
     noun: &'static str,
     total: u32,
     bar: Option<ProgressBar>,
+    started: Instant,
     last: Instant,
 }
 
@@ -31,6 +35,7 @@ impl Progress {
             noun,
             total,
             bar,
+            started: Instant::now(),
             last: Instant::now(),
         }
     }
@@ -38,7 +43,9 @@ impl Progress {
     /// Says that `done` steps are done.
     pub(crate) fn at(&mut self, done: u32) {
         if let Some(bar) = &self.bar {
-            bar.set_position(u64::from(done));
+            if self.started.elapsed() >= QUIET {
+                bar.set_position(u64::from(done));
+            }
         } else if self.last.elapsed() >= EVERY {
             self.last = Instant::now();
             eprintln!("{done} of {} {}", self.total, self.noun);

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::fs::File;
 use std::io::BufWriter;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -11,8 +11,10 @@ use clap::ValueEnum;
 use serde::Serialize;
 use twin::World;
 use twin::events::EventLog;
+use twin::files::write_atomic;
 use twin::policy;
 use twin::qos::Snapshot;
+use twin::report::{self, Both, Contents, Lives, Watched};
 use twin::simulate::{EventSink, Hooks, Options, Run, run_with};
 use twin::workload::Split;
 
@@ -44,6 +46,9 @@ pub(super) struct Args {
     /// Write the fleet at each interval boundary to this file, as CSV.
     #[arg(long, value_name = "FILE")]
     timeline: Option<PathBuf>,
+    /// Write a page that shows the run to this file, as HTML that needs nothing else.
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
     /// How to print the quality of service.
     #[arg(long, value_enum, default_value_t)]
     format: Format,
@@ -51,7 +56,7 @@ pub(super) struct Args {
 
 /// The part of the workload.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-enum SplitArg {
+pub(super) enum SplitArg {
     /// For evaluation.
     #[default]
     HeldOut,
@@ -99,38 +104,112 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
         seed: args.seed,
         intervals: Some(intervals),
         split: args.split.into(),
-        timeline: args.timeline.is_some(),
+        timeline: args.timeline.is_some() || args.report.is_some(),
     };
-    let mut log = match &args.events {
-        Some(path) => {
-            let file =
-                File::create(path).with_context(|| format!("{}: cannot create", path.display()))?;
-            Some(EventLog::new(&world, BufWriter::new(file)))
-        }
-        None => None,
-    };
+    args.report.as_deref().map(check_folder).transpose()?;
+    let mut log = args
+        .events
+        .as_deref()
+        .map(|path| log_to(path, &world))
+        .transpose()?;
     let mut progress = Progress::new("intervals", intervals);
     let started = Instant::now();
-    let result = run_with(
-        &world,
-        policy.as_mut(),
-        &options,
-        &mut Hooks {
-            events: log.as_mut().map(|log| log as &mut dyn EventSink),
-            progress: Some(&mut |done| progress.at(done)),
-            clock: Some(&|| started.elapsed()),
-        },
-    );
+    let mut on_boundary = |done| progress.at(done);
+    let clock = || started.elapsed();
+    let mut lives = Lives::new(&world);
+    let mut watched = Watched::new(&world, policy.as_mut());
+    let mut both;
+    let events: Option<&mut dyn EventSink> = match (log.as_mut(), &args.report) {
+        (Some(log), Some(_)) => {
+            both = Both(log, &mut lives);
+            Some(&mut both)
+        }
+        (None, Some(_)) => Some(&mut lives),
+        (Some(log), None) => Some(log),
+        (None, None) => None,
+    };
+    let mut hooks = Hooks {
+        events,
+        progress: Some(&mut on_boundary),
+        clock: Some(&clock),
+    };
+    let result = match args.report {
+        Some(_) => run_with(&world, &mut watched, &options, &mut hooks),
+        None => run_with(&world, watched.policy(), &options, &mut hooks),
+    };
+    let watching = watched.into_watching();
     progress.finish();
     if let (Some(log), Some(path)) = (log, &args.events) {
         log.finish()
             .with_context(|| format!("{}: cannot write", path.display()))?;
     }
-    let run = result?;
+    let mut run = result?;
     if let Some(path) = &args.timeline {
         write_timeline(path, &run.timeline)?;
     }
-    print(args, &world, policy.name(), intervals, run)
+    let metrics = metrics(&mut run);
+    if let Some(path) = &args.report {
+        let contents = Contents {
+            world: &world,
+            policy: policy.name(),
+            seed: args.seed,
+            intervals,
+            command: &command(args, intervals),
+            qos: &run.qos,
+            metrics: &metrics,
+            timeline: &run.timeline,
+            lives: &lives,
+            watching: &watching,
+            migrations: &[],
+        };
+        write_atomic(path, report::render(&contents).as_bytes())?;
+    }
+    print(args, &world, policy.name(), intervals, &run, metrics)
+}
+
+/// The event log of a run in `world`, written to `path`.
+fn log_to<'w>(path: &Path, world: &'w World) -> anyhow::Result<EventLog<'w, BufWriter<File>>> {
+    let file = File::create(path).with_context(|| format!("{}: cannot create", path.display()))?;
+    Ok(EventLog::new(world, BufWriter::new(file)))
+}
+
+/// Refuses a file whose folder is missing before the run, not after it.
+fn check_folder(path: &Path) -> anyhow::Result<()> {
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty());
+    if folder.is_none_or(Path::is_dir) {
+        return Ok(());
+    }
+    let source = std::io::Error::new(
+        std::io::ErrorKind::NotFound,
+        "its folder does not exist; make it first",
+    );
+    Err(anyhow::Error::new(source).context(format!("{}: cannot create", path.display())))
+}
+
+/// The command that repeats the run.
+fn command(args: &Args, intervals: u32) -> String {
+    let split = match args.split {
+        SplitArg::HeldOut => "held-out",
+        SplitArg::Training => "training",
+    };
+    let report = args.report.as_ref().map_or_else(String::new, |path| {
+        format!(" --report {}", quoted(&path.display().to_string()))
+    });
+    format!(
+        "twin simulate --world {} --policy {} --seed {} --intervals {intervals} --split {split}{report}",
+        quoted(&args.world),
+        quoted(&args.policy),
+        args.seed
+    )
+}
+
+/// A word for a shell.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,+@%".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', r"'\''"))
 }
 
 fn write_timeline(path: &PathBuf, timeline: &[Snapshot]) -> anyhow::Result<()> {
@@ -144,17 +223,23 @@ fn write_timeline(path: &PathBuf, timeline: &[Snapshot]) -> anyhow::Result<()> {
     write().with_context(|| format!("{}: cannot write", path.display()))
 }
 
+/// Names and values, in the order in which they are printed.
+fn metrics(run: &mut Run) -> Vec<(&'static str, f64)> {
+    run.decision_times.sort_unstable();
+    let mut metrics = run.qos.metrics().to_vec();
+    metrics.push(("decision_time_p50_us", quantile_us(&run.decision_times, 50)));
+    metrics.push(("decision_time_p99_us", quantile_us(&run.decision_times, 99)));
+    metrics
+}
+
 fn print(
     args: &Args,
     world: &World,
     policy: &str,
     intervals: u32,
-    mut run: Run,
+    run: &Run,
+    metrics: Vec<(&'static str, f64)>,
 ) -> anyhow::Result<()> {
-    run.decision_times.sort_unstable();
-    let mut metrics = run.qos.metrics().to_vec();
-    metrics.push(("decision_time_p50_us", quantile_us(&run.decision_times, 50)));
-    metrics.push(("decision_time_p99_us", quantile_us(&run.decision_times, 99)));
     let (world, seed) = (world.name.as_str(), args.seed);
     if args.format == Format::Json {
         let metrics = Metrics(metrics);

@@ -3,8 +3,9 @@
 use thiserror::Error;
 
 use super::view::{DeployedView, FleetView, FragmentRef, Progress};
+use crate::credits::CreditAccount;
 use crate::demand::{self, Known};
-use crate::host::{Host, Lifecycle};
+use crate::host::{Host, Lifecycle, LoadedModel};
 use crate::ids::{HostId, RequestId};
 use crate::network::{Delivery, Endpoint};
 use crate::state::{Deployed, FragmentRun, Phase, Request, State, TimerKind};
@@ -31,6 +32,8 @@ impl State {
         let mut build = Build::new(world, view);
         build.check_sizes()?;
         build.state.now = view.now;
+        build.state.timers.clear();
+        build.state.expect_faults(world);
         build.state.next_boundary = view.next_boundary;
         build.state.next_request = view.next_request;
         build.state.rates = view
@@ -277,9 +280,10 @@ impl<'a> Build<'a> {
 
     fn host(&mut self, h: usize) -> Result<(), ViewError> {
         let view = &self.view.hosts[h];
-        let mut host = Host::new(self.world, h);
+        let mut host = Host::new(self.world, h, self.state.key);
         host.updated = self.view.now;
         host.lifecycle = view.lifecycle;
+        self.machine(h, &mut host)?;
         if let Lifecycle::Booting { ready_at } = view.lifecycle {
             if ready_at < self.view.now {
                 return invalid(
@@ -314,7 +318,53 @@ impl<'a> Build<'a> {
         }
         self.complete(h, &host)?;
         self.state.hosts[h] = host;
+        if view.models.iter().any(|m| m.ready_at > self.view.now) {
+            // What waits for a model waits again.
+            self.state.admit(self.world, h);
+        }
         self.state.rebuild_finishes(self.world, h);
+        Ok(())
+    }
+
+    /// Speed, credits and models of host `h`.
+    fn machine(&self, h: usize, host: &mut Host) -> Result<(), ViewError> {
+        let (world, view) = (self.world, &self.view.hosts[h]);
+        let size = world.size_of(h);
+        if !(view.speed.is_finite() && view.speed > 0.0) {
+            return invalid(format!("hosts[{h}].speed"), "must be finite and above zero");
+        }
+        host.vm_factor = view.speed;
+        host.set_capacity(size);
+        host.credits = None;
+        if let (Some(balance), Some(spec)) = (view.credits, &size.credits) {
+            if !balance.is_finite() {
+                return invalid(format!("hosts[{h}].credits"), "must be finite");
+            }
+            host.credits = Some(CreditAccount::with_balance(spec, balance));
+        } else if let (Some(spec), true) = (&size.credits, host.lifecycle.serves()) {
+            host.credits = Some(CreditAccount::started(spec));
+        }
+        for (k, m) in view.models.iter().enumerate() {
+            let field = format!("hosts[{h}].models[{k}]");
+            let Some(model) = world.models.get(m.model.index()) else {
+                return invalid(field, format!("there is no model {}", m.model));
+            };
+            if host.models.iter().any(|known| known.model == m.model) {
+                return invalid(field, "is listed twice");
+            }
+            host.ram_free_mib -= model.ram.0;
+            if host.ram_free_mib < -1e-6 {
+                let problem = format!("the host's {} MiB are exceeded", host.ram_mib);
+                return invalid(field, problem);
+            }
+            host.models.push(LoadedModel {
+                model: m.model,
+                ram_mib: model.ram.0,
+                ready_at: m.ready_at,
+                users: 0,
+                unused_since: m.unused_since.min(self.view.now),
+            });
+        }
         Ok(())
     }
 
@@ -343,6 +393,16 @@ impl<'a> Build<'a> {
             );
         }
         host.classes[fragment.cap].start(slot, run.started_at_mi, run.work_mi);
+        if let Some(id) = fragment.model {
+            match host.models.iter_mut().find(|m| m.model == id) {
+                Some(loaded) => loaded.users += 1,
+                None => {
+                    let name = &self.world.models[id.index()].name;
+                    let problem = format!("runs, but its model \"{name}\" is not on the host");
+                    return invalid(field, problem);
+                }
+            }
+        }
         Ok(())
     }
 

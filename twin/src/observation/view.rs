@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Observation;
 use crate::host::Lifecycle;
-use crate::ids::{ApplicationId, HostId, RequestId, VariantId};
+use crate::ids::{ApplicationId, HostId, ModelId, RequestId, VariantId};
 use crate::network::{Delivery, Endpoint};
 use crate::state::{Deployed, Epoch, Phase, Request, TimerKind};
 use crate::units::SimTime;
@@ -28,17 +28,31 @@ impl Observation<'_> {
 
     fn host_view(&self, h: usize) -> HostView {
         let host = &self.state.hosts[h];
+        let loading = host
+            .resident
+            .iter()
+            .filter(|&&slot| self.state.fragments[slot as usize].phase == Phase::Loading);
         HostView {
             lifecycle: host.lifecycle,
-            queue: host
-                .queue
-                .iter()
+            queue: loading
+                .chain(&host.queue)
                 .map(|&slot| self.fragment_ref(slot))
                 .collect(),
             resident: host
                 .resident
                 .iter()
                 .map(|&slot| self.fragment_ref(slot))
+                .collect(),
+            speed: host.speed(),
+            credits: host.credits.map(|account| account.balance()),
+            models: host
+                .models
+                .iter()
+                .map(|loaded| ModelView {
+                    model: loaded.model,
+                    ready_at: loaded.ready_at,
+                    unused_since: loaded.unused_since,
+                })
                 .collect(),
         }
     }
@@ -88,7 +102,10 @@ impl Observation<'_> {
                     let run = &self.state.fragments[slot as usize];
                     FragmentView {
                         host: run.host,
-                        phase: run.phase,
+                        phase: match run.phase {
+                            Phase::Loading => Phase::Queued,
+                            phase => phase,
+                        },
                         inputs_left: run.inputs_left,
                         attained_mi: self.state.attained_mi(self.world, slot),
                     }
@@ -109,6 +126,7 @@ impl Observation<'_> {
             .state
             .network
             .transfers()
+            .into_iter()
             .map(|t| {
                 let (request, fragment) = target(t.delivery);
                 let progress = Progress::Sending {
@@ -126,7 +144,7 @@ impl Observation<'_> {
         timers.sort_unstable();
         for timer in timers {
             let delivery = match timer.kind {
-                TimerKind::Boot(_) => continue,
+                TimerKind::Boot(_) | TimerKind::Loaded(_) | TimerKind::Fault(_) => continue,
                 TimerKind::Input(fragment) => Delivery::Input { fragment },
                 TimerKind::Output(request) => Delivery::Output { request },
             };
@@ -168,10 +186,27 @@ pub struct FleetView {
 pub struct HostView {
     /// Where it is in its life.
     pub lifecycle: Lifecycle,
-    /// Fragments that wait for memory or the boot, first in first out.
+    /// Fragments that wait for a model, for memory or the boot, first in first out.
     pub queue: Vec<FragmentRef>,
     /// Fragments placed here that have not ended, in the order of placement.
     pub resident: Vec<FragmentRef>,
+    /// Speed relative to the rated one.
+    pub speed: f64,
+    /// CPU credits left; `None` where the size has none or the VM does not run.
+    pub credits: Option<f64>,
+    /// Models that are loaded or being loaded.
+    pub models: Vec<ModelView>,
+}
+
+/// What can be observed of a model on a host.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ModelView {
+    /// The model.
+    pub model: ModelId,
+    /// When it is loaded, or was.
+    pub ready_at: SimTime,
+    /// Since when nothing uses it; where something does, of no meaning.
+    pub unused_since: SimTime,
 }
 
 /// Names a fragment of a request.

@@ -436,7 +436,9 @@ impl Listing<'_> {
 
     fn takes(&self, fragment: &Fragment, host: usize) -> bool {
         let accepts = self.kinds.accepts[host] != self.flipped[host];
-        accepts && fragment.ram <= self.observation.world().size_of(host).ram
+        accepts
+            && self.observation.world().needs_mib(fragment)
+                <= self.observation.world().size_of(host).ram.0
     }
 
     /// Ways to place `variant`, duplicates included.

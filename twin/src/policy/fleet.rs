@@ -239,7 +239,7 @@ impl Fleet {
         let fragment = &piece.fragments[piece.index];
         let mut best: Option<(f64, usize, f64)> = None;
         for (index, host) in self.hosts.iter().enumerate() {
-            if !host.open || host.ram_mib < fragment.ram.0 {
+            if !host.open || host.ram_mib < piece.world.needs_mib(fragment) {
                 continue;
             }
             let start_s = self.start_s(piece, index);
@@ -506,6 +506,6 @@ pub(super) fn largest_fragment_mib(world: &World) -> f64 {
     let variants = world.applications.iter().flat_map(|a| &a.variants);
     variants
         .flat_map(|v| &v.fragments)
-        .map(|f| f.ram.0)
+        .map(|f| world.needs_mib(f))
         .fold(0.0, f64::max)
 }

@@ -19,6 +19,7 @@ use crate::demand;
 use crate::ids::{HostId, RequestId, VariantId};
 use crate::network::{self, Delivery, Endpoint, Network, Transfer};
 use crate::sink::Sink;
+use crate::state::incidents::Fault;
 use crate::state::{self, Phase, Request, State, TimerKind};
 use crate::units::SimTime;
 use crate::world::{Variant, World};
@@ -61,6 +62,14 @@ pub(super) enum Event {
     Place(u32),
     /// One of the inputs of a fragment arrives.
     Input(u32),
+}
+
+/// A fragment that waits for its model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Loading {
+    pub(super) at: SimTime,
+    pub(super) rank: u64,
+    pub(super) fragment: u32,
 }
 
 /// Where a message goes.
@@ -201,6 +210,10 @@ pub(super) struct Baseline {
     pub(super) courses: Vec<Course>,
     pub(super) outputs: Vec<u32>,
     pub(super) standing: Vec<Transfer>,
+    /// Fragments whose model is being loaded at the start, with the time when it is.
+    pub(super) loading: Vec<(HostId, Loading)>,
+    /// When the speed of each host first changes.
+    pub(super) drifts: Vec<SimTime>,
     pub(super) events: Lists<HostEvent>,
     pub(super) parts: Vec<HostPart>,
     /// The cluster of each message, and the messages of each.
@@ -272,7 +285,6 @@ impl<'w> Log<'w> {
     }
 }
 
-#[expect(private_interfaces, reason = "only this crate implements sinks")]
 impl Sink for Log<'_> {
     fn arrived(&mut self, _now: SimTime, request: &Request) {
         self.arrived.push(*request);
@@ -332,7 +344,8 @@ fn placement_moment(at: SimTime, class: Class, request: RequestId) -> Moment {
 impl Baseline {
     /// The rollout of `decision` that `log` has written down; `None` where hosts act on each other
     /// in other ways than by messages: where a request could not be placed as planned, so that the
-    /// greedy policy looked at the whole fleet.
+    /// greedy policy looked at the whole fleet; where faults strike or the number of requests is
+    /// limited.
     pub(super) fn new(
         world: &World,
         future: &SampledFuture,
@@ -340,10 +353,10 @@ impl Baseline {
         horizon: Horizon,
         log: Log<'_>,
     ) -> Option<Self> {
-        if log.stuck {
+        let state = &future.state;
+        if log.stuck || !tracked(world, state) {
             return None;
         }
-        let state = &future.state;
         let until = state.now.after(horizon.span);
         let mut baseline = Self {
             decision: decision.clone(),
@@ -360,13 +373,16 @@ impl Baseline {
             messages: Vec::new(),
             courses: Vec::new(),
             outputs: Vec::new(),
-            standing: state.network.transfers().copied().collect(),
+            standing: state.network.transfers().into_iter().copied().collect(),
+            loading: Vec::new(),
+            drifts: Vec::new(),
             events: Lists::new(0, Vec::new()),
             parts: log.parts,
             cluster_of: Vec::new(),
             clusters: Lists::new(0, Vec::new()),
             uses: Lists::new(0, Vec::new()),
         };
+        baseline.take_timers(world, state);
         baseline.take_requests(world, state, &log.arrived, &log.placed);
         for (request, index, at) in log.finished {
             let first = baseline.requests[baseline.request(request)?].first;
@@ -403,6 +419,28 @@ impl Baseline {
 
     pub(super) fn hosts_of(&self, q: usize) -> &[HostId] {
         &self.hosts[self.requests[q].hosts.clone()]
+    }
+
+    /// Takes over what hosts wait for by themselves.
+    fn take_timers(&mut self, world: &World, state: &State) {
+        self.drifts = vec![SimTime::NEVER; world.hosts.len()];
+        for timer in &state.timers {
+            match timer.0.kind {
+                TimerKind::Loaded(fragment) => {
+                    let host = state.fragments[fragment as usize].host;
+                    self.loading.push((
+                        host,
+                        Loading {
+                            at: timer.0.at,
+                            rank: timer.0.rank,
+                            fragment,
+                        },
+                    ));
+                }
+                TimerKind::Fault(Fault::Drift(host)) => self.drifts[host.index()] = timer.0.at,
+                _ => {}
+            }
+        }
     }
 
     /// Numbers the requests and their fragments: those under way keep their slots, the others
@@ -617,7 +655,7 @@ impl Baseline {
         }
         for timer in &state.timers {
             let delivery = match timer.0.kind {
-                TimerKind::Boot(_) => continue,
+                TimerKind::Boot(_) | TimerKind::Fault(_) | TimerKind::Loaded(_) => continue,
                 TimerKind::Input(fragment) => Delivery::Input { fragment },
                 TimerKind::Output(request) => Delivery::Output { request },
             };
@@ -770,6 +808,19 @@ impl Baseline {
         let arrivals = outputs.iter().map(|&m| self.courses[m as usize].arrival.at);
         request_part(world, &planned.info, accuracy, arrivals, self.end)
     }
+}
+
+/// Whether hosts act on each other by messages alone.
+fn tracked(world: &World, state: &State) -> bool {
+    let faultless = state.timers.iter().all(|timer| match timer.0.kind {
+        TimerKind::Fault(fault) => matches!(fault, Fault::Drift(_)),
+        TimerKind::Boot(_) | TimerKind::Input(_) | TimerKind::Output(_) => true,
+        TimerKind::Loaded(_) => true,
+    });
+    faultless
+        && state.network.all_up()
+        && world.faults.allocation_failure <= 0.0
+        && world.max_active_requests.is_none()
 }
 
 /// The part of a request whose outputs come at `arrivals`, if it is deployed.

@@ -13,7 +13,7 @@
 //! order.
 
 use super::baseline::{
-    Baseline, Course, Event, HostEvent, Message, Moment, NONE, Plan, Target, position,
+    Baseline, Course, Event, HostEvent, Loading, Message, Moment, NONE, Plan, Target, position,
     power_moment, request_part,
 };
 use super::ledger::HostPart;
@@ -25,7 +25,7 @@ use crate::host::Host;
 use crate::ids::HostId;
 use crate::network::Network;
 use crate::qos::Account;
-use crate::state::State;
+use crate::state::{State, delivery_rank};
 use crate::units::SimTime;
 use crate::world::{MAX_FRAGMENTS, Variant, World};
 
@@ -70,6 +70,7 @@ pub(super) struct Arena {
     pub(super) inputs_left: Sparse<u16>,
     pub(super) events: Vec<HostEvent>,
     pub(super) host: Option<Host>,
+    pub(super) loading: Vec<Loading>,
     pub(super) restarted: Vec<u32>,
     pub(super) unsettled: Vec<u32>,
     pub(super) groups: Vec<Vec<u32>>,
@@ -88,6 +89,8 @@ pub(super) struct Local<'a> {
     pub(super) first: u32,
     pub(super) work_mi: f64,
     pub(super) inputs_left: u16,
+    /// Its place among what happens at the same time.
+    pub(super) rank: u64,
 }
 
 /// A decision that is compared with a recorded one.
@@ -290,6 +293,7 @@ impl<'a> Change<'a> {
         let placed = &base.fragments[fragment as usize];
         let (q, index) = (placed.request as usize, usize::from(placed.index));
         let planned = &base.requests[q];
+        let rank = delivery_rank(planned.info.id, Some(placed.index));
         let application = &self.world.applications[planned.info.application.index()];
         let variant_of = |variant: crate::ids::VariantId| -> &'a Variant {
             &application.variants[variant.index()]
@@ -300,6 +304,7 @@ impl<'a> Change<'a> {
             let deployment = &decision.deployments[replaced.deployment as usize];
             let spec = &variant_of(deployment.variant).fragments[index];
             return Local {
+                rank,
                 spec,
                 hosts: &deployment.hosts,
                 first: planned.first,
@@ -308,6 +313,7 @@ impl<'a> Change<'a> {
             };
         }
         Local {
+            rank,
             spec: &variant_of(planned.variant).fragments[index],
             hosts: base.hosts_of(q),
             first: planned.first,

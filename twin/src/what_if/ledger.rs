@@ -50,6 +50,7 @@ impl SubAssign for Exact {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct HostPart {
     energy_j: Exact,
+    carbon_g: Exact,
     cost_usd: Exact,
 }
 
@@ -63,8 +64,10 @@ impl HostPart {
         let above_idle_j = |meter: &Meter| meter.energy_j - idle_w * meter.billed.seconds();
         let beyond_j = above_idle_j(&end) - above_idle_j(&horizon);
         let billed = horizon.billed.since(now.billed);
+        let energy_j = horizon.energy_j - now.energy_j + beyond_j;
         Self {
-            energy_j: Exact::of(horizon.energy_j - now.energy_j + beyond_j),
+            energy_j: Exact::of(energy_j),
+            carbon_g: Exact::of(energy_j * world.carbon_g_per_joule(h)),
             cost_usd: Exact::of(billed.seconds() * world.price_usd_per_second(h)),
         }
     }
@@ -100,6 +103,7 @@ impl RequestPart {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Ledger {
     energy_j: Exact,
+    carbon_g: Exact,
     cost_usd: Exact,
     response_ns: i128,
     late: i64,
@@ -109,11 +113,13 @@ pub(super) struct Ledger {
 impl Ledger {
     pub(super) fn add_host(&mut self, part: HostPart) {
         self.energy_j += part.energy_j;
+        self.carbon_g += part.carbon_g;
         self.cost_usd += part.cost_usd;
     }
 
     pub(super) fn remove_host(&mut self, part: HostPart) {
         self.energy_j -= part.energy_j;
+        self.carbon_g -= part.carbon_g;
         self.cost_usd -= part.cost_usd;
     }
 
@@ -121,6 +127,12 @@ impl Ledger {
         self.response_ns += i128::from(part.response.0);
         self.late += i64::from(part.late);
         self.inaccuracy += part.inaccuracy;
+    }
+
+    /// Requests that were turned away: who is has the worst of answers, or turning away would pay.
+    pub(super) fn reject(&mut self, count: u64) {
+        self.late += i64::try_from(count).unwrap_or(i64::MAX);
+        self.inaccuracy += Exact::of(count as f64);
     }
 
     pub(super) fn remove_request(&mut self, part: RequestPart) {
@@ -146,6 +158,7 @@ impl Ledger {
             response_s: self.response_ns as f64 / 1e9,
             late: self.late as f64,
             inaccuracy: self.inaccuracy.value(),
+            carbon_g: self.carbon_g.value(),
         }
     }
 }

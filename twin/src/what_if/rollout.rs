@@ -98,7 +98,6 @@ impl<'w> Tally<'w> {
     }
 }
 
-#[expect(private_interfaces, reason = "only this crate implements sinks")]
 impl Sink for Tally<'_> {
     fn completed(&mut self, now: SimTime, request: &Request, variant: VariantId, _late: bool) {
         let accuracy = self.world.variant(request.application, variant).accuracy;
@@ -181,6 +180,9 @@ pub(super) fn roll_out<T: Trace>(
         let part = Ledger::under_way(world, &state, &state.requests[slot as usize]);
         trace.ledger().add_request(part);
     }
+    let before = future.state.incidents.requests_rejected;
+    let rejected = state.incidents.requests_rejected - before;
+    trace.ledger().reject(rejected);
     for (h, horizon) in scratch.horizon.iter().enumerate() {
         let before = future.state.hosts[h].meter(now);
         let part = HostPart::of(world, h, [before, *horizon, state.hosts[h].meter(until)]);

@@ -178,6 +178,7 @@ impl Change<'_> {
             .network
             .take()
             .unwrap_or_else(|| Network::new(self.world));
+        network.fit(self.world);
         let standing = &self.base.standing;
         let message_of = |message| self.message(message);
         run(

@@ -6,15 +6,15 @@ use std::collections::BTreeMap;
 use super::read::shorten;
 use super::{
     ArrivalRates, DecisionBody, DecisionRequest, DeployedState, Deployment, Epoch, FleetState,
-    FragmentName, FragmentState, HostState, Lifecycle, Phase, PowerAction, RequestState, SCHEMA,
-    TransferState, WireError, WireErrorKind, WorldName,
+    FragmentName, FragmentState, HostState, Lifecycle, ModelState, Phase, PowerAction,
+    RequestState, SCHEMA, TransferState, WireError, WireErrorKind, WorldName,
 };
 use crate::decision::{self, Decision};
 use crate::host;
-use crate::ids::{ApplicationId, HostId, RequestId, VariantId};
+use crate::ids::{ApplicationId, HostId, ModelId, RequestId, VariantId};
 use crate::network::Endpoint;
 use crate::observation::{
-    DeployedView, FleetView, FragmentRef, FragmentView, HostView, Progress, RequestView,
+    DeployedView, FleetView, FragmentRef, FragmentView, HostView, ModelView, Progress, RequestView,
     TransferView, ViewError,
 };
 use crate::state;
@@ -85,8 +85,8 @@ impl<'a> FleetState<'a> {
             hosts: view
                 .hosts
                 .iter()
-                .zip(&world.hosts)
-                .map(|(host, spec)| HostState::from_view(&spec.name, host))
+                .enumerate()
+                .map(|(h, host)| HostState::from_view(world, h, host))
                 .collect(),
             requests: view
                 .requests
@@ -197,7 +197,7 @@ fn variant(world: &World, application: ApplicationId, name: &str) -> Result<Vari
 }
 
 impl<'a> HostState<'a> {
-    fn from_view(name: &'a str, view: &HostView) -> Self {
+    fn from_view(world: &'a World, h: usize, view: &HostView) -> Self {
         let (lifecycle, ready_at_ns) = match view.lifecycle {
             host::Lifecycle::Off => (Lifecycle::Off, None),
             host::Lifecycle::Booting { ready_at } => (Lifecycle::Booting, Some(ready_at.0)),
@@ -213,11 +213,22 @@ impl<'a> HostState<'a> {
                 .collect()
         };
         Self {
-            name: Some(Cow::Borrowed(name)),
+            name: Some(Cow::Borrowed(&world.hosts[h].name)),
             lifecycle,
             ready_at_ns,
             queue: names(&view.queue),
             resident: names(&view.resident),
+            speed: (view.speed.to_bits() != 1.0_f64.to_bits()).then_some(view.speed),
+            credits: view.credits,
+            models: view
+                .models
+                .iter()
+                .map(|m| ModelState {
+                    model: Cow::Borrowed(&world.models[m.model.index()].name),
+                    ready_at_ns: m.ready_at.0,
+                    unused_since_ns: Some(m.unused_since.0),
+                })
+                .collect(),
         }
     }
 
@@ -249,10 +260,27 @@ impl<'a> HostState<'a> {
                 .collect()
         };
         let (queue, resident) = (references(&self.queue), references(&self.resident));
+        let mut models = Vec::with_capacity(self.models.len());
+        for (k, m) in self.models.iter().enumerate() {
+            let names: Vec<&str> = world.models.iter().map(|m| m.name.as_str()).collect();
+            let Some(position) = names.iter().position(|name| *name == m.model) else {
+                let hint = did_you_mean(&m.model, &names);
+                let problem = format!("the world has no model {:?}{hint}", m.model);
+                return inconsistent(format!("state.hosts[{h}].models[{k}].model"), problem);
+            };
+            models.push(ModelView {
+                model: ModelId::at(position),
+                ready_at: SimTime(m.ready_at_ns),
+                unused_since: SimTime(m.unused_since_ns.unwrap_or(m.ready_at_ns)),
+            });
+        }
         Ok(HostView {
             lifecycle,
             queue,
             resident,
+            speed: self.speed.unwrap_or(1.0),
+            credits: self.credits,
+            models,
         })
     }
 }
@@ -320,7 +348,7 @@ impl FragmentState {
     fn from_view(view: &FragmentView) -> Self {
         let phase = match view.phase {
             state::Phase::Waiting => Phase::Waiting,
-            state::Phase::Queued => Phase::Queued,
+            state::Phase::Queued | state::Phase::Loading => Phase::Queued,
             state::Phase::Running => Phase::Running,
             state::Phase::Done => Phase::Done,
         };

@@ -43,8 +43,66 @@ pub struct WorldFile {
     pub sizes: Vec<SizeFile>,
     /// Groups of equal hosts.
     pub hosts: Vec<HostGroupFile>,
+    /// Models that fragments load before they run.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub models: Vec<ModelFile>,
     /// Applications.
     pub applications: Vec<ApplicationFile>,
+    /// Requests that may be under way; those beyond are rejected. No limit if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_active_requests: Option<u32>,
+    /// What goes wrong; nothing if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub faults: Option<FaultsFile>,
+}
+
+/// `[faults]`: times between faults are exponential; a fault without its mean time never happens.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct FaultsFile {
+    /// Mean time between crashes of a host, in s.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub crash_every_s: Option<f64>,
+    /// Time that a crashed host takes to come back, in s.
+    pub restart_s: f64,
+    /// Mean time between slow spells of a host, in s.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub slow_every_s: Option<f64>,
+    /// Length of a slow spell, in s.
+    pub slow_for_s: f64,
+    /// Speed of a host in a slow spell, relative to what it is otherwise.
+    pub slow_factor: f64,
+    /// Mean time between failures of a link, in s, each direction for itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub link_down_every_s: Option<f64>,
+    /// Length of a link's failure, in s.
+    pub link_down_for_s: f64,
+    /// Probability that a host that is started finds no room in the cloud, and is off again.
+    pub allocation_failure: f64,
+}
+
+/// `[[models]]`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelFile {
+    /// Name, referred to by fragments.
+    pub name: String,
+    /// Memory while it is loaded, in MiB.
+    pub ram_mib: f64,
+    /// Time to load it on a host, in s.
+    pub load_s: f64,
+}
+
+/// `[sizes.credits]`: CPU credits of a burstable size; one is a minute of one vCPU.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CreditsFile {
+    /// Credits of a VM that starts.
+    pub initial: f64,
+    /// Credits earned per hour.
+    pub per_hour: f64,
+    /// The most that a VM can have.
+    pub maximum: f64,
 }
 
 /// `[workload]`.
@@ -126,6 +184,13 @@ pub struct SizeFile {
     pub price_usd_per_hour: BTreeMap<String, f64>,
     /// Time to boot, in s.
     pub boot_s: f64,
+    /// CPU credits; absent if the size is not burstable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credits: Option<CreditsFile>,
+    /// Recorded differences of speed between VMs of the size, such as `B8ms/eastus`; all have the
+    /// rated speed if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub speed: Option<String>,
 }
 
 /// `[[hosts]]`.
@@ -198,6 +263,9 @@ pub struct FragmentFile {
     pub max_vcpus: f64,
     /// Memory while it is placed, in MiB.
     pub ram_mib: f64,
+    /// Name of the model that it needs loaded; none if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
     /// Output, in KiB.
     #[serde(default)]
     pub output_kib: f64,

@@ -1,5 +1,7 @@
 //! From a world file to a [`World`]: parse, resolve names, check values.
 
+mod mechanics;
+
 use std::path::Path;
 use std::sync::Arc;
 
@@ -9,11 +11,11 @@ use thiserror::Error;
 use super::file::{ApplicationFile, FragmentFile, HostGroupFile, SCHEMA, WorkloadFile, WorldFile};
 use super::{
     Application, Fragment, HostSpec, Link, MAX_APPLICATIONS, MAX_CAPS, MAX_FRAGMENTS, MAX_HOSTS,
-    MAX_VARIANTS, PowerCurve, Site, Variant, VmSize, World, embedded,
+    MAX_VARIANTS, Model, PowerCurve, Site, Variant, VmSize, World, embedded,
 };
 use crate::arrivals;
 use crate::distribution::Empirical;
-use crate::ids::{ApplicationId, SiteId, SizeId};
+use crate::ids::{ApplicationId, ModelId, SiteId, SizeId};
 use crate::units::{Mebibytes, MegabitsPerSecond, Mips, SimTime};
 use crate::workload::{Split, Trace, Workload};
 
@@ -138,9 +140,15 @@ impl World {
         let sizes = check.sizes(&file)?;
         let hosts = check.hosts(&file)?;
         let caps = check.caps(&file.applications)?;
+        let models = check.models(&file)?;
+        let faults = check.faults(file.faults.as_ref())?;
+        if file.max_active_requests == Some(0) {
+            let problem = "must be at least 1; leave it out for no limit".into();
+            return Err(check.invalid("max_active_requests", problem));
+        }
         let mut applications = Vec::new();
         for (i, a) in file.applications.iter().enumerate() {
-            applications.push(check.application(i, a, &caps)?);
+            applications.push(check.application(i, a, (&caps, &models))?);
         }
         let (workload, arrivals_text) = check.workload(&file, folder, &mut applications)?;
         let mut hash = Sha256::new();
@@ -157,6 +165,9 @@ impl World {
             sizes,
             hosts,
             applications,
+            models,
+            max_active_requests: file.max_active_requests,
+            faults,
             caps,
             workload,
             objective: file.objective,
@@ -355,6 +366,8 @@ impl Check<'_> {
                 prices.push(price);
             }
             sizes.push(VmSize {
+                credits: self.credits(&field("credits"), size)?,
+                speed: self.speed(&field("speed"), size)?,
                 name: size.name.clone(),
                 vcpus: size.vcpus,
                 mips_per_vcpu: Mips(size.mips_per_vcpu),
@@ -451,7 +464,7 @@ impl Check<'_> {
         &self,
         i: usize,
         file: &ApplicationFile,
-        caps: &[f64],
+        shared: (&[f64], &[Model]),
     ) -> Result<Application, WorldError> {
         let field = |name: &str| format!("applications[{i}].{name}");
         self.positive(&field("deadline_s"), file.deadline_s)?;
@@ -478,7 +491,7 @@ impl Check<'_> {
             variants.push(Variant {
                 name: variant.name.clone(),
                 accuracy: variant.accuracy,
-                fragments: self.fragments(&list, &variant.fragments, caps)?,
+                fragments: self.fragments(&list, &variant.fragments, shared)?,
             });
         }
         Ok(Application {
@@ -498,7 +511,7 @@ impl Check<'_> {
         &self,
         list: &str,
         files: &[FragmentFile],
-        caps: &[f64],
+        (caps, models): (&[f64], &[Model]),
     ) -> Result<Vec<Fragment>, WorldError> {
         let names: Vec<&str> = files.iter().map(|f| f.name.as_str()).collect();
         self.unique(list, &names)?;
@@ -526,6 +539,14 @@ impl Check<'_> {
                 predecessors.push(p);
                 fragments[p].successors.push(k);
             }
+            let known: Vec<&str> = models.iter().map(|m| m.name.as_str()).collect();
+            let model = match &f.model {
+                None => None,
+                Some(name) => {
+                    let position = self.find(&field("model"), "model", name, &known)?;
+                    Some(ModelId::at(position))
+                }
+            };
             fragments.push(Fragment {
                 name: f.name.clone(),
                 work_mi: f.work_mi.clone(),
@@ -536,6 +557,7 @@ impl Check<'_> {
                     .position(|c| c.total_cmp(&f.max_vcpus).is_eq())
                     .unwrap_or(0),
                 ram: Mebibytes(f.ram_mib),
+                model,
                 output_bytes: f.output_kib * 1024.0,
                 output_bytes_per_token: f.output_bytes_per_token,
                 predecessors,
@@ -652,10 +674,16 @@ impl Check<'_> {
         for (i, a) in world.applications.iter().enumerate() {
             for (j, v) in a.variants.iter().enumerate() {
                 for (k, f) in v.fragments.iter().enumerate() {
-                    if f.ram.0 > most {
+                    let needs = world.needs_mib(f);
+                    if needs > most {
+                        let with = if f.model.is_some() {
+                            " with its model"
+                        } else {
+                            ""
+                        };
                         return Err(self.invalid(
                             &format!("applications[{i}].variants[{j}].fragments[{k}].ram_mib"),
-                            format!("{} MiB fit on no host; the largest has {most} MiB", f.ram.0),
+                            format!("{needs} MiB{with} fit on no host; the largest has {most} MiB"),
                         ));
                     }
                 }

@@ -173,9 +173,16 @@ fn the_decision_that_was_prepared_costs_nothing_more() {
     let arrivals = simulate::arrivals(&world, &Options::new(3));
     let (mut state, mut future) = (State::new(&world), Future::new(&arrivals));
     let mut greedy = policy::by_name("greedy", &world, 1).expect("the policy is listed");
-    let until = SimTime::from_seconds(60.0);
-    crate::properties::go(&world, &mut state, &mut future, until, greedy.as_mut());
-    let epoch = state.advance(&world, &mut future, world.episode(), &mut Silent);
+    let mut decision = Decision::none();
+    let mut epoch = Epoch::Boundary;
+    while state.now() < SimTime::from_seconds(60.0) {
+        epoch = state.advance(&world, &mut future, world.episode(), &mut Silent);
+        decision.clear();
+        greedy
+            .decide(&Observation::new(&world, &state, epoch), &mut decision)
+            .expect("greedy always decides");
+        state.apply(&world, &decision, &mut Silent);
+    }
     let observation = Observation::new(&world, &state, epoch);
     let horizon = Horizon {
         span: SimTime::from_seconds(25.0),

@@ -250,11 +250,228 @@ fn calibrate_names_a_recording_that_is_missing_or_wrong() {
 }
 
 #[test]
+fn simulate_writes_a_page() {
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    let path = folder.path().join("out.html").display().to_string();
+    let args = [
+        "simulate",
+        "--world",
+        "scinet-16",
+        "--policy",
+        "best-fit",
+        "--seed",
+        "7",
+        "--intervals",
+        "12",
+        "--report",
+        &path,
+    ];
+    let plain = printed(&args[..9]);
+    let text = printed(&args);
+    let without_times = |text: &str| -> Vec<String> {
+        let lines = text
+            .lines()
+            .filter(|line| !line.starts_with("decision_time"));
+        lines.map(str::to_owned).collect()
+    };
+    assert_eq!(
+        without_times(&text),
+        without_times(&plain),
+        "looking on changes nothing"
+    );
+    let page = std::fs::read_to_string(&path).expect("the page was written");
+    assert!(page.starts_with("<!DOCTYPE html>") && page.ends_with("</html>\n"));
+    let command = format!(
+        "twin simulate --world scinet-16 --policy best-fit --seed 7 --intervals 12 --split held-out \
+         --report {path}"
+    );
+    assert!(page.contains(&command), "the page tells how to repeat it");
+    let left: Vec<_> = std::fs::read_dir(folder.path())
+        .expect("a folder")
+        .collect();
+    assert_eq!(left.len(), 1, "no temporary file is left");
+    let (code, message) = refused(&[
+        "simulate",
+        "--world",
+        "scinet-16",
+        "--policy",
+        "random",
+        "--report",
+        "/nowhere/x.html",
+    ]);
+    assert_eq!(code, 66);
+    insta::assert_snapshot!(message, @"error: /nowhere/x.html: cannot create: its folder does not exist; make it first");
+}
+
+#[test]
+fn check_explains_the_embedded_worlds_and_can_deny() {
+    for name in ["azure-llm", "scinet-16"] {
+        let text = printed(&["check", name, "--deny", "warnings"]);
+        assert!(text.ends_with("0 errors, 0 warnings, 3 notes\n"), "{text}");
+        let json: serde_json::Value =
+            serde_json::from_str(&printed(&["check", name, "--format", "json"])).expect("JSON");
+        assert_eq!(json["findings"].as_array().map(Vec::len), Some(3));
+        assert!(json["load"]["most_accurate"]["mean"].is_number());
+    }
+    let output = twin(&["check", "scinet-16", "--deny", "notes"]);
+    assert_eq!(output.status.code(), Some(64));
+    let message = String::from_utf8(output.stderr).expect("UTF-8");
+    assert_eq!(
+        message,
+        "error: scinet-16: 3 findings of severity note or graver\n"
+    );
+    let text = printed(&["check", "azure-llm"]);
+    let load: Vec<&str> = text.lines().take(7).collect();
+    insta::assert_snapshot!(load.join("\n"), @r#"
+    azure-llm
+
+    Load: 8.8847 requests/s on hosts of 2659136 MIPS together
+      most accurate variants: mean 60.2 %; 12 hosts are enough in the long run
+        busiest windows: 1 s 336.5 %, 10 s 220.9 %, 60 s 97.8 %
+      variants of least work: mean 24.1 %; 5 hosts are enough in the long run
+        busiest windows: 1 s 134.6 %, 10 s 88.4 %, 60 s 39.1 %
+    "#);
+}
+
+#[test]
+fn check_refuses_what_is_no_world() {
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    let path = folder.path().join("world.toml");
+    let shown = printed(&["show", "scinet-16"]);
+    let message = |text: &str| {
+        std::fs::write(&path, text).expect("the folder can be written");
+        let (code, message) = refused(&["check", &path.display().to_string()]);
+        assert_eq!(code, 64, "{message}");
+        message.replace(&path.display().to_string(), "world.toml")
+    };
+    let empty = message("");
+    assert!(empty.contains("missing field `schema`"), "{empty}");
+    let nan = message(&shown.replace("interval_s = 5.0", "interval_s = nan"));
+    insta::assert_snapshot!(nan, @"error: world.toml: interval_s: must be finite and above zero, found NaN");
+    let none = message(&shown.replace("count = 8", "count = 0"));
+    insta::assert_snapshot!(none, @"error: world.toml: hosts: the counts must add up to 1 to 100000 hosts, found 0");
+}
+
+#[test]
+fn compare_pairs_policies_reports_and_logs() {
+    let args = [
+        "compare",
+        "round-robin",
+        "best-fit",
+        "--world",
+        "scinet-16",
+        "--seeds",
+        "4",
+        "--intervals",
+        "12",
+    ];
+    let text = printed(&args);
+    assert!(
+        text.starts_with("A: round-robin\nB: best-fit\nscinet-16, paired over 4 seeds;"),
+        "{text}"
+    );
+    assert!(
+        text.contains("First decisions that differ:\n  seed 1, at 0 s\n"),
+        "{text}"
+    );
+    let json: serde_json::Value =
+        serde_json::from_str(&printed(&[&args[..], &["--format", "json"]].concat())).expect("JSON");
+    assert_eq!(
+        (&json["pairs"], &json["metrics"][0]["metric"]),
+        (&4.into(), &"objective".into())
+    );
+    // The same seeds, run one by one: the same metrics, and the same comparison.
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    let file = |name: &str| folder.path().join(name).display().to_string();
+    for policy in ["round-robin", "best-fit"] {
+        let mut reports = String::new();
+        for seed in ["1", "2", "3", "4"] {
+            reports += &printed(&[
+                "simulate",
+                "--world",
+                "scinet-16",
+                "--policy",
+                policy,
+                "--intervals",
+                "12",
+                "--seed",
+                seed,
+                "--format",
+                "json",
+                "--events",
+                &file(&format!("{policy}.{seed}.jsonl")),
+            ]);
+        }
+        std::fs::write(file(policy), reports).expect("the folder can be written");
+    }
+    let (a, b) = (file("round-robin"), file("best-fit"));
+    let again: serde_json::Value =
+        serde_json::from_str(&printed(&["compare", &a, &b, "--format", "json"])).expect("JSON");
+    let of = |json: &serde_json::Value| json["metrics"].as_array().map(|m| m[..12].to_vec());
+    assert_eq!(of(&again), of(&json));
+    let logs = printed(&[
+        "compare",
+        &file("round-robin.1.jsonl"),
+        &file("best-fit.1.jsonl"),
+    ]);
+    assert!(
+        logs.contains("\nresponse_s ") && logs.contains("  at 0 s\n"),
+        "{logs}"
+    );
+}
+
+#[test]
+fn compare_refuses_what_cannot_be_paired() {
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).expect("the folder can be written");
+        path.display().to_string()
+    };
+    let report = r#"{"world":"w","policy":"p","seed":1,"intervals":2,"objective":-1.5}"#;
+    let good = file("good.json", report);
+    let place = format!("{}/", folder.path().display());
+    let message = |a: &str, b: &str, code: i32| {
+        let (found, message) = refused(&["compare", a, b]);
+        assert_eq!(found, code, "{message}");
+        message.replace(&place, "")
+    };
+    let other = file("other.json", &report.replace("\"seed\":1", "\"seed\":2"));
+    insta::assert_snapshot!(message(&good, &other, 65), @r#"error: good.json has a run with seed 1 and other.json has none; compare runs of the same seeds"#);
+    let longer = file(
+        "longer.json",
+        &report.replace("\"intervals\":2", "\"intervals\":3"),
+    );
+    insta::assert_snapshot!(message(&good, &longer, 65), @r#"error: seed 1: good.json is 2 intervals of w, and longer.json is 3 intervals of w; compare runs of the same world and length"#);
+    let wrong = file(
+        "wrong.json",
+        &format!("{report}\n{}", report.replace("-1.5", "null")),
+    );
+    insta::assert_snapshot!(message(&good, &wrong, 65), @r#"error: wrong.json:2: `objective` is null, not a number"#);
+    let twice = file("twice.json", &format!("{report}\n{report}"));
+    insta::assert_snapshot!(message(&twice, &good, 65), @r#"error: twice.json:2: seed 1 is there twice; keep one run of each seed"#);
+    let empty = file("empty.json", "");
+    insta::assert_snapshot!(message(&empty, &good, 65), @r#"error: empty.json:1: holds no report; `twin simulate --format json` prints one"#);
+    let log = file(
+        "log.jsonl",
+        r#"{"time_s":0,"event":"started","schema":1,"world":"w","world_hash":"0"}"#,
+    );
+    insta::assert_snapshot!(message(&log, &good, 65), @r#"error: log.jsonl is an event log and good.json is a report; give two of one kind"#);
+    insta::assert_snapshot!(message(&log, &log, 65), @r#"error: no request is answered in both log.jsonl and log.jsonl; compare longer runs"#);
+    insta::assert_snapshot!(message(&good, "greedy", 2), @r#"error: good.json is a file and greedy is none; give two policies or two files"#);
+    insta::assert_snapshot!(message("absent.json", "greedy", 66), @r#"error: absent.json: cannot read: there is no such file, and no policy of that name"#);
+    insta::assert_snapshot!(message("greedy", "best-fit", 2), @r#"error: --world is missing: name the world in which greedy and best-fit are compared"#);
+}
+
+#[test]
 fn help_documents_the_exit_codes() {
     for args in [
         &["--help"][..],
         &["simulate", "--help"],
+        &["check", "--help"],
+        &["compare", "--help"],
         &["calibrate", "--help"],
+        &["replay", "--help"],
     ] {
         let text = printed(args);
         assert!(
@@ -262,4 +479,80 @@ fn help_documents_the_exit_codes() {
             "{text}"
         );
     }
+}
+
+#[test]
+fn cosim_prints_alarms_and_writes_what_it_learned() {
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let (telemetry, calibration, world) = (
+        path("t.jsonl"),
+        path("calibration.toml"),
+        path("world.toml"),
+    );
+    let text = printed(&[
+        "cosim",
+        "--slow-hosts",
+        "3,7=0.7",
+        "--from-interval",
+        "350",
+        "--format",
+        "json",
+        "--write-telemetry",
+        &telemetry,
+        "--write-calibration",
+        &calibration,
+        "--write-world",
+        &world,
+    ]);
+    let value: serde_json::Value = serde_json::from_str(&text).expect("it is JSON");
+    let alarms = value["alarms"].as_array().expect("a list");
+    let slow = |a: &serde_json::Value| a["stream"] == "speed of host 3" && a["test"] == "cusum";
+    assert!(alarms.iter().any(slow), "{alarms:?}");
+    let error = |part: &str| value[part]["duration_s"]["rmse"].as_f64();
+    assert!(error("after_with") < error("after_without"));
+    let learned: twin::cosim::Calibration =
+        toml::from_str(&std::fs::read_to_string(calibration).expect("the calibration was written"))
+            .expect("it can be read again");
+    let world = World::load(&world).expect("the calibrated world is valid");
+    let mips = world.size_of(3).mips_per_vcpu.0;
+    assert!((mips - 2014.2 * learned.hosts[3].speed).abs() < 1e-9);
+
+    // The telemetry alone gives the same.
+    let from = ["cosim", "--telemetry", &telemetry, "--resolution-s", "5"];
+    let part = ["--from-interval", "350", "--format", "json"];
+    let again: serde_json::Value =
+        serde_json::from_str(&printed(&[&from[..], &part[..]].concat())).expect("it is JSON");
+    assert_eq!(again["alarms"], value["alarms"]);
+}
+
+#[test]
+fn cosim_refuses_what_it_cannot_read() {
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    let file = folder.path().join("t.jsonl");
+    let name = file.display().to_string();
+    let (code, message) = refused(&["cosim", "--telemetry", &name]);
+    assert_eq!(code, 66, "{message}");
+    let line = r#"{"task": {"application": "blurr", "variant": "layer", "fragment": 0, "host": 3, "started_s": 2.5, "finished_s": 9}}"#;
+    std::fs::write(&file, line).expect("a file can be written");
+    let (code, message) = refused(&["cosim", "--telemetry", &name]);
+    assert_eq!(code, 65);
+    assert_eq!(
+        message,
+        format!(
+            "error: {name}:1: application: unknown application \"blurr\", did you mean \
+             \"blur\"?\n"
+        )
+    );
+    std::fs::write(&file, line.replace("9}}", "1}}")).expect("a file can be written");
+    let (code, message) = refused(&["cosim", "--telemetry", &name]);
+    assert_eq!(code, 65);
+    assert!(
+        message.contains("t.jsonl:1: task.finished_s: expected a number from 2.5"),
+        "{message}"
+    );
+    let (code, _) = refused(&["cosim", "--slow-hosts", "3"]);
+    assert_eq!(code, 2);
+    let (code, _) = refused(&["cosim", "--interval-s", "0"]);
+    assert_eq!(code, 2);
 }

@@ -53,6 +53,8 @@ struct Queue<'a> {
     /// How often the fleet is looked at; once at the end if absent.
     interval_s: Option<f64>,
     power_w: [f64; 11],
+    /// The most requests under way; more are refused.
+    most_active: Option<u32>,
 }
 
 impl Default for Queue<'_> {
@@ -66,6 +68,7 @@ impl Default for Queue<'_> {
             duration_s: 10_000.0,
             interval_s: None,
             power_w: std::array::from_fn(|k| IDLE_W + (FULL_W - IDLE_W) * k as f64 / 10.0),
+            most_active: None,
         }
     }
 }
@@ -73,6 +76,10 @@ impl Default for Queue<'_> {
 impl Queue<'_> {
     fn world(&self) -> World {
         let interval_s = self.interval_s.unwrap_or(self.duration_s);
+        let limit = match self.most_active {
+            Some(most) => format!("max_active_requests = {most}"),
+            None => String::new(),
+        };
         let mut hosts = String::new();
         for (h, vcpus) in self.vcpus.iter().enumerate() {
             hosts += &format!(
@@ -101,6 +108,7 @@ schema = 1
 name = "queue"
 description = "A queue of theory."
 interval_s = {interval_s}
+{limit}
 episode_intervals = {}
 [objective]
 reference_power_w = 100
@@ -211,7 +219,6 @@ fn steer_with(
     sink: &mut impl Sink,
 ) {
     let mut future = Future::new(arrivals);
-    let mut request = 0;
     let mut decision = Decision {
         provisioning: Vec::new(),
         deployments: vec![Deployment {
@@ -224,16 +231,20 @@ fn steer_with(
         match state.advance(world, &mut future, until, sink) {
             Epoch::End => return,
             Epoch::Arrival => {
-                decision.deployments[0].request = RequestId(request);
-                decision.deployments[0].hosts[0] = route(request);
-                request += 1;
+                // Refused requests are numbered too, and no decision is due for them.
+                let observation = Observation::new(world, state, Epoch::Arrival);
+                let Some(request) = observation.waiting().next().map(|w| w.id) else {
+                    continue;
+                };
+                decision.deployments[0].request = request;
+                decision.deployments[0].hosts[0] = route(request.0);
                 state.apply(world, &decision, sink);
             }
             Epoch::Boundary => {
-                state.settle();
                 let observation = Observation::new(world, state, Epoch::Boundary);
                 look(&observation);
-                if request == arrivals.len() as u64 && observation.active_count() == 0 {
+                let last = arrivals.last().map_or(SimTime::ZERO, |a| a.time);
+                if observation.now() > last && observation.active_count() == 0 {
                     return;
                 }
             }
@@ -259,7 +270,7 @@ fn mean_number(p: &[f64]) -> f64 {
 
 /// Mean response of M/M/c by Erlang's C formula, with services of one second.
 fn erlang_c_response_s(servers: u32, rate_per_s: f64) -> f64 {
-    let c = f64::from(servers);
+    let c = servers as f64;
     // Erlang's B formula by recursion over servers, and C from it.
     let b = (1..=servers).fold(1.0, |b, k| rate_per_s * b / (f64::from(k) + rate_per_s * b));
     let wait = b / (1.0 - rate_per_s / c * (1.0 - b));
@@ -300,11 +311,11 @@ fn mg1_processor_sharing() {
 #[test]
 fn mmc_by_caps() {
     for servers in [2, 8] {
-        let rate_per_s = 0.7 * f64::from(servers);
+        let rate_per_s = 0.7 * servers as f64;
         let queue = Queue {
-            vcpus: &[f64::from(servers)],
+            vcpus: &[servers as f64],
             rate_per_s,
-            duration_s: 32_000.0 / f64::from(servers),
+            duration_s: 32_000.0 / servers as f64,
             ..Queue::default()
         };
         let theory = erlang_c_response_s(servers, rate_per_s);
@@ -402,7 +413,7 @@ fn mm1k_behind_a_gate() {
             state.apply(&world, &decision, &mut Silent);
         }
         lost.push(f64::from(refused) / arrivals.len() as f64);
-        let qos = Qos::of(&world, &mut state, &mut ResponseTimes::default());
+        let qos = Qos::of(&world, &state, &mut ResponseTimes::default());
         response_s.push(qos.response_mean_s);
     }
     let p = birth_death(load, |_| 1.0, K);
@@ -475,7 +486,7 @@ fn littles_law_and_the_utilization_law_hold_at_each_host() {
             busy[h].push(used[h] / looks);
         }
         let told: f64 = answers.response_s.iter().sum();
-        let qos = Qos::of(&world, &mut state, &mut ResponseTimes::default());
+        let qos = Qos::of(&world, &state, &mut ResponseTimes::default());
         let count: f64 = answers.count.iter().sum();
         close(told / count, qos.response_mean_s, 1e-9, "mean response");
     }
@@ -559,4 +570,35 @@ fn curved_power_follows_the_distribution_of_the_number_served() {
     let p = birth_death(2.0, |n| n.min(4) as f64, 200);
     let theory_w: f64 = p.iter().enumerate().map(|(n, p)| p * at[n.min(4)]).sum();
     Interval::of(&powers).confirms(theory_w, 0.01, "power");
+}
+
+#[test]
+fn mm1k_and_mmck_by_the_limit_on_active_requests() {
+    for (servers, most) in [(1, 4), (2, 5)] {
+        let rate_per_s = 0.8 * servers as f64;
+        let queue = Queue {
+            vcpus: &[servers as f64],
+            rate_per_s,
+            most_active: Some(most),
+            ..Queue::default()
+        };
+        let world = queue.world();
+        let (mut lost, mut response_s) = (Vec::new(), Vec::new());
+        for seed in SEEDS {
+            let qos = queue.serve(&world, seed).qos;
+            let ended = qos.requests_completed + qos.incidents.requests_rejected;
+            assert_eq!(qos.requests_arrived, ended);
+            lost.push(qos.incidents.requests_rejected as f64 / qos.requests_arrived as f64);
+            response_s.push(qos.response_mean_s);
+            // Who is refused is not answered in time.
+            assert!(qos.sla_violation_ratio >= lost[lost.len() - 1]);
+        }
+        // The probabilities of 0 to K; by Little's law the mean response of those let in.
+        let (c, k) = (servers, most as usize);
+        let p = birth_death(rate_per_s, |n| n.min(c) as f64, k);
+        let admitted_per_s = rate_per_s * (1.0 - p[k]);
+        let what = format!("M/M/{servers}/{most}");
+        Interval::of(&lost).confirms(p[k], 0.05, &what);
+        Interval::of(&response_s).confirms(mean_number(&p) / admitted_per_s, 0.02, &what);
+    }
 }

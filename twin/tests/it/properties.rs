@@ -374,7 +374,6 @@ proptest! {
         let middle = SimTime(world.episode().0 / 2 + 1);
         go(&world, &mut state, &mut future, middle, &mut chance);
         let epoch = state.advance(&world, &mut future, world.episode(), &mut Silent);
-        state.settle();
         // All that waits is placed on hosts that are on, and nobody comes any more.
         let observation = Observation::new(&world, &state, epoch);
         let mut decision = chance.decision(&observation);
@@ -406,7 +405,6 @@ proptest! {
         state.apply(&world, &decision, &mut Silent);
         let none = &mut Future::empty();
         while state.advance(&world, none, until, &mut Silent) != Epoch::End {}
-        state.settle();
         same_account(&foretold[0][0], &Account::of(&world, &state).since(&before));
     }
 }
@@ -425,7 +423,6 @@ pub(crate) fn go(
         if epoch == Epoch::End {
             return;
         }
-        state.settle();
         decision.clear();
         policy
             .decide(&Observation::new(world, state, epoch), &mut decision)

@@ -165,12 +165,13 @@ fn the_event_log_tells_what_happened() {
         ..Hooks::default()
     };
     simulate::run_with(&world, policy.as_mut(), &options, &mut hooks).expect("feasible");
-    assert_eq!(log.finish().expect("memory can be written"), 5);
+    assert_eq!(log.finish().expect("memory can be written"), 6);
     let text = String::from_utf8(bytes)
         .expect("JSON is UTF-8")
         .replace(&world.hash, "HASH");
     insta::assert_snapshot!(text, @r#"
     {"time_s":0.0,"event":"started","schema":1,"world":"one-host","world_hash":"HASH"}
+    {"time_s":0.0,"event":"host","host":"two-here-01","size":"two","site":"here","state":"on"}
     {"time_s":0.0,"event":"arrived","request":0,"application":"app","context_tokens":0}
     {"time_s":0.0,"event":"deployed","request":0,"application":"app","variant":"whole","hosts":["two-here-01"]}
     {"time_s":5.1,"event":"fragment-done","request":0,"fragment":"model","host":"two-here-01"}

@@ -44,7 +44,6 @@ proptest! {
             if epoch == Epoch::End {
                 return Ok(());
             }
-            state.settle();
             let decision = chance.decision(&Observation::new(&world, &state, epoch));
             state.apply(&world, &decision, &mut Silent);
         }
@@ -55,8 +54,6 @@ proptest! {
         let (a, b) = (Account::of(&world, &state), Account::of(&world, &copy));
         go(&world, &mut state, &mut future, world.episode(), &mut chance);
         go(&world, &mut copy, &mut other, world.episode(), &mut same);
-        state.settle();
-        copy.settle();
         let (a, b) = (Account::of(&world, &state).since(&a), Account::of(&world, &copy).since(&b));
         // What a fragment has had is told to some 1e-9 of its work.
         prop_assert!((a.energy_j - b.energy_j).abs() < 1e-3, "{a:?} {b:?}");
@@ -127,7 +124,6 @@ fragments = [{ name = "model", work_mi = { kind = "constant", value = 1000 }, ma
     );
     let epoch = state.advance(&world, &mut future, SimTime::NEVER, &mut Silent);
     assert_eq!(epoch, Epoch::Boundary);
-    state.settle();
     let view = Observation::new(&world, &state, epoch).view();
     let mut copy = State::from_view(&world, &view).expect("it is a view");
     for state in [&mut state, &mut copy] {

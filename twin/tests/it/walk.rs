@@ -63,7 +63,6 @@ pub(crate) struct HostReading {
 
 impl Reading {
     fn of(world: &World, state: &mut State) -> Self {
-        state.settle();
         let energy_j = Account::of(world, state).energy_j;
         let observation = Observation::new(world, state, Epoch::End);
         let view = observation.view();
@@ -150,7 +149,6 @@ pub(crate) fn walk(
             if epoch == Epoch::End {
                 break;
             }
-            state.settle();
             let decision = decide(&Observation::new(world, &state, epoch));
             state.apply(world, &decision, &mut Silent);
         }

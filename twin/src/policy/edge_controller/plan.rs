@@ -26,6 +26,7 @@
 
 use std::cmp::Ordering;
 
+use crate::delay::curve::Curve;
 use crate::world::SiteKind;
 
 /// By how much a sum of shares may exceed a capacity: sums of decimals are not exact.
@@ -100,6 +101,25 @@ pub enum Plan {
 }
 
 impl Container {
+    /// A container whose requests take what `curve` says on a share of one vCPU, and on top of it the
+    /// round trip to where it runs; `None` if it cannot be in time even at the edge.
+    #[must_use]
+    pub fn serving(
+        id: u32,
+        tolerated_s: f64,
+        curve: &Curve,
+        edge_round_trip_s: f64,
+        cloud_round_trip_s: f64,
+    ) -> Option<Self> {
+        Some(Self {
+            id,
+            tolerated_s,
+            edge_vcpus: curve.cpu_share_for(tolerated_s - edge_round_trip_s)?,
+            cloud_vcpus: curve.cpu_share_for(tolerated_s - cloud_round_trip_s),
+            movable: true,
+        })
+    }
+
     /// What it takes of a node of that kind, in vCPUs; `None` where it cannot be in time.
     #[must_use]
     pub fn vcpus_on(&self, kind: SiteKind) -> Option<f64> {
@@ -392,6 +412,26 @@ mod tests {
             place(&[edge(0.0), cloud(8.0)], &residents, &late),
             Plan::Wait
         );
+    }
+
+    #[test]
+    fn needs_follow_from_the_curve_and_the_latency() {
+        // d = 6 / x: 20 s at the edge need 0.3 vCPUs; in the cloud 5 s are lost on the way, and 15 s
+        // need 0.4. With 15 s on the way the cloud would have to answer within 5 s, and even a whole
+        // vCPU takes 6 s.
+        let curve = Curve {
+            family: crate::delay::curve::Family::Power,
+            a_s: 6.0,
+            b: 1.0,
+            c_s: 0.0,
+            least_share: 0.1,
+        };
+        let near = Container::serving(1, 20.0, &curve, 0.0, 5.0).expect("0.3 vCPUs do");
+        assert!((near.edge_vcpus - 0.3).abs() < 1e-12);
+        assert!((near.cloud_vcpus.unwrap_or(0.0) - 0.4).abs() < 1e-12);
+        let far = Container::serving(1, 20.0, &curve, 0.0, 15.0).expect("0.3 vCPUs do");
+        assert_eq!(far.cloud_vcpus, None);
+        assert_eq!(Container::serving(1, 5.0, &curve, 0.0, 0.0), None);
     }
 
     #[test]

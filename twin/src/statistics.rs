@@ -9,10 +9,10 @@
 //!
 //! Left out: corrections for many comparisons. An interval speaks of its own pair and metric only.
 
+use crate::stream::Stream;
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
 use statrs::distribution::{ContinuousCDF, StudentsT};
-use twin::stream::Stream;
 
 /// Resamples of a bootstrap.
 pub const RESAMPLES: usize = 10_000;
@@ -35,7 +35,7 @@ impl Estimate {
     /// The mean of `values` with the interval of Student's t; `None` without values.
     ///
     /// ```
-    /// use trainer::statistics::Estimate;
+    /// use twin::statistics::Estimate;
     /// let estimate = Estimate::of(&[1.0, 3.0]).expect("there are values");
     /// assert_eq!(estimate.mean, 2.0);
     /// assert!(Estimate::of(&[]).is_none());
@@ -138,8 +138,8 @@ pub fn quantile(values: &mut [f64], q: f64) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::stream;
     use statrs::distribution::Normal;
-    use twin::stream;
 
     #[track_caller]
     fn close(found: Option<f64>, expected: f64) {

@@ -2,11 +2,11 @@
 //!
 //! A long run is drawn as the means of equal groups of intervals.
 
-use super::super::axis::Plot;
-use super::super::scale::{Scale, extent};
-use super::super::svg::{Anchor, Svg, text_width};
 use super::Screen;
-use twin::qos::Snapshot;
+use super::axis::Plot;
+use super::scale::{Scale, extent};
+use super::svg::{Anchor, Svg, text_width};
+use crate::qos::Snapshot;
 
 /// One curve of a panel.
 struct Series {
@@ -111,7 +111,7 @@ const fn filled(
 
 /// The run of one policy, with that of another in gray behind it; `all` fixes the scales, so that
 /// runs can be compared from one to the next.
-pub(crate) fn timeline(
+pub fn timeline(
     name: &str,
     shown: &[Snapshot],
     behind: Option<&[Snapshot]>,
@@ -177,7 +177,7 @@ pub(crate) fn timeline(
 }
 
 /// How many intervals of a run of `length` are drawn as one point on a wide screen.
-pub(crate) fn intervals_per_point(length: usize) -> usize {
+pub fn intervals_per_point(length: usize) -> usize {
     length.div_ceil(300).max(1)
 }
 
@@ -205,7 +205,9 @@ fn draw_heading(svg: &mut Svg, plot: &Plot, panel: &Panel) {
     }
 }
 
-fn time_unit(span_s: f64) -> (&'static str, f64) {
+/// The unit that a span of time is labeled in, and its length in s.
+#[must_use]
+pub fn time_unit(span_s: f64) -> (&'static str, f64) {
     if span_s > 3.0 * 3600.0 {
         ("hours", 3600.0)
     } else if span_s > 600.0 {

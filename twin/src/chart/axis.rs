@@ -5,26 +5,30 @@ use super::svg::{Anchor, Svg, text_width};
 
 /// The rectangle in which values are drawn, in pixels.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Plot {
-    pub(crate) left: f64,
-    pub(crate) top: f64,
-    pub(crate) right: f64,
-    pub(crate) bottom: f64,
+pub struct Plot {
+    /// Its left edge.
+    pub left: f64,
+    /// Its top edge.
+    pub top: f64,
+    /// Its right edge.
+    pub right: f64,
+    /// Its bottom edge.
+    pub bottom: f64,
 }
 
 impl Plot {
     /// From left to right.
-    pub(crate) fn across(&self) -> (f64, f64) {
+    pub fn across(&self) -> (f64, f64) {
         (self.left, self.right)
     }
 
     /// From bottom to top, since values grow upwards.
-    pub(crate) fn upward(&self) -> (f64, f64) {
+    pub fn upward(&self) -> (f64, f64) {
         (self.bottom, self.top)
     }
 
     /// A vertical grid line for each tick.
-    pub(crate) fn draw_x_grid(&self, svg: &mut Svg, scale: &Scale) {
+    pub fn draw_x_grid(&self, svg: &mut Svg, scale: &Scale) {
         for tick in scale.ticks() {
             let x = scale.at(tick.value);
             svg.line("grid", (x, self.top), (x, self.bottom));
@@ -33,7 +37,7 @@ impl Plot {
     }
 
     /// The grid, a label below it for each tick, and a title below them.
-    pub(crate) fn draw_x_axis(&self, svg: &mut Svg, scale: &Scale, title: &str) {
+    pub fn draw_x_axis(&self, svg: &mut Svg, scale: &Scale, title: &str) {
         self.draw_x_grid(svg, scale);
         for tick in scale.ticks() {
             let at = (scale.at(tick.value), self.bottom + 16.0);
@@ -46,7 +50,7 @@ impl Plot {
     }
 
     /// A horizontal grid line and a label left of it for each tick.
-    pub(crate) fn draw_y_axis(&self, svg: &mut Svg, scale: &Scale) {
+    pub fn draw_y_axis(&self, svg: &mut Svg, scale: &Scale) {
         for tick in scale.ticks() {
             let y = scale.at(tick.value);
             svg.line("grid", (self.left, y), (self.right, y));

@@ -8,9 +8,12 @@ use std::fmt::Write as _;
 
 /// Where a text is anchored on its position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Anchor {
+pub enum Anchor {
+    /// Its start.
     Start,
+    /// Its middle.
     Middle,
+    /// Its end.
     End,
 }
 
@@ -26,7 +29,7 @@ impl Anchor {
 
 /// One drawing in user units (pixels at full size), growing shape by shape.
 #[derive(Debug)]
-pub(crate) struct Svg {
+pub struct Svg {
     width: f64,
     height: f64,
     body: String,
@@ -34,7 +37,7 @@ pub(crate) struct Svg {
 
 impl Svg {
     /// An empty drawing.
-    pub(crate) fn new(width: f64, height: f64) -> Self {
+    pub fn new(width: f64, height: f64) -> Self {
         Self {
             width,
             height,
@@ -43,23 +46,74 @@ impl Svg {
     }
 
     /// A straight line.
-    pub(crate) fn line(&mut self, class: &str, from: (f64, f64), to: (f64, f64)) {
+    pub fn line(&mut self, class: &str, from: (f64, f64), to: (f64, f64)) {
         let (x1, y1, x2, y2) = (px(from.0), px(from.1), px(to.0), px(to.1));
         self.push(format_args!(
             r#"<line class="{class}" x1="{x1}" y1="{y1}" x2="{x2}" y2="{y2}"/>"#
         ));
     }
 
+    /// A rectangle with a tooltip.
+    pub fn tipped_rect(
+        &mut self,
+        class: &str,
+        corner: (f64, f64),
+        size: (f64, f64),
+        tooltip: &str,
+    ) {
+        let (x, y, width, height) = (px(corner.0), px(corner.1), px(size.0), px(size.1));
+        let tooltip = escape(tooltip);
+        self.push(format_args!(
+            r#"<rect class="{class}" x="{x}" y="{y}" width="{width}" height="{height}"><title>{tooltip}</title></rect>"#
+        ));
+    }
+
+    /// An arc from one position to another that bows out to the right, with a tooltip.
+    pub fn arc(&mut self, class: &str, from: (f64, f64), to: (f64, f64), tooltip: &str) {
+        let bow = 12.0 + (to.1 - from.1).abs() / 6.0;
+        let (x1, y1, x2, y2) = (px(from.0), px(from.1), px(to.0), px(to.1));
+        let (c1, c2) = (px(from.0 + bow), px(to.0 + bow));
+        let tooltip = escape(tooltip);
+        self.push(format_args!(
+            r#"<path class="{class}" d="M{x1} {y1}C{c1} {y1} {c2} {y2} {x2} {y2}"><title>{tooltip}</title></path>"#
+        ));
+    }
+
     /// A rectangle.
-    pub(crate) fn rect(&mut self, class: &str, corner: (f64, f64), size: (f64, f64)) {
+    pub fn rect(&mut self, class: &str, corner: (f64, f64), size: (f64, f64)) {
         let (x, y, width, height) = (px(corner.0), px(corner.1), px(size.0), px(size.1));
         self.push(format_args!(
             r#"<rect class="{class}" x="{x}" y="{y}" width="{width}" height="{height}"/>"#
         ));
     }
 
+    /// A small disk.
+    pub fn dot(&mut self, class: &str, at: (f64, f64), radius: f64) {
+        let (x, y, r) = (px(at.0), px(at.1), px(radius));
+        self.push(format_args!(
+            r#"<circle class="{class}" cx="{x}" cy="{y}" r="{r}"/>"#
+        ));
+    }
+
+    /// Rectangles that look alike, as one shape: corner and size of each.
+    pub fn cells(
+        &mut self,
+        class: &str,
+        cells: impl IntoIterator<Item = ((f64, f64), (f64, f64))>,
+    ) {
+        let mut path = String::new();
+        for ((x, y), (width, height)) in cells {
+            let (x, y, width, height) = (px(x), px(y), px(width), px(height));
+            // Writing to a string cannot fail.
+            let _ = write!(path, "M{x} {y}h{width}v{height}h-{width}z");
+        }
+        if !path.is_empty() {
+            self.push(format_args!(r#"<path class="{class}" d="{path}"/>"#));
+        }
+    }
+
     /// A mark centered on a position, with a tooltip.
-    pub(crate) fn mark(&mut self, class: &str, shape: Shape, at: (f64, f64), tooltip: &str) {
+    pub fn mark(&mut self, class: &str, shape: Shape, at: (f64, f64), tooltip: &str) {
         let (x, y) = at;
         let outline = match shape {
             Shape::Circle => format!(
@@ -78,7 +132,7 @@ impl Svg {
     }
 
     /// A line through points; points that are not finite leave a gap.
-    pub(crate) fn curve(&mut self, class: &str, points: impl IntoIterator<Item = (f64, f64)>) {
+    pub fn curve(&mut self, class: &str, points: impl IntoIterator<Item = (f64, f64)>) {
         let path = path_through(points);
         if !path.is_empty() {
             self.push(format_args!(r#"<path class="{class}" d="{path}"/>"#));
@@ -86,7 +140,7 @@ impl Svg {
     }
 
     /// The area between a line through points and a horizontal base.
-    pub(crate) fn area(&mut self, class: &str, points: &[(f64, f64)], base: f64) {
+    pub fn area(&mut self, class: &str, points: &[(f64, f64)], base: f64) {
         let points: Vec<(f64, f64)> = points
             .iter()
             .copied()
@@ -103,7 +157,7 @@ impl Svg {
     }
 
     /// A text on one line; `content` is escaped.
-    pub(crate) fn text(&mut self, class: &str, anchor: Anchor, at: (f64, f64), content: &str) {
+    pub fn text(&mut self, class: &str, anchor: Anchor, at: (f64, f64), content: &str) {
         let (x, y, anchor, content) = (px(at.0), px(at.1), anchor.name(), escape(content));
         self.push(format_args!(
             r#"<text class="{class}" x="{x}" y="{y}" text-anchor="{anchor}">{content}</text>"#
@@ -111,14 +165,7 @@ impl Svg {
     }
 
     /// A text on one line, cut in its middle to `room` pixels, in full in its tooltip.
-    pub(crate) fn label(
-        &mut self,
-        class: &str,
-        anchor: Anchor,
-        at: (f64, f64),
-        content: &str,
-        room: f64,
-    ) {
+    pub fn label(&mut self, class: &str, anchor: Anchor, at: (f64, f64), content: &str, room: f64) {
         let (x, y, anchor) = (px(at.0), px(at.1), anchor.name());
         let (shown, full) = (escape(&fit(content, room)), escape(content));
         self.push(format_args!(
@@ -127,7 +174,7 @@ impl Svg {
     }
 
     /// A text that reads upwards, centered on a position.
-    pub(crate) fn upward_text(&mut self, class: &str, at: (f64, f64), content: &str) {
+    pub fn upward_text(&mut self, class: &str, at: (f64, f64), content: &str) {
         let (x, y, content) = (px(at.0), px(at.1), escape(content));
         self.push(format_args!(
             r#"<text class="{class}" transform="translate({x} {y}) rotate(-90)" text-anchor="middle">{content}</text>"#
@@ -137,7 +184,7 @@ impl Svg {
     /// The element, named and described for those who do not see it.
     ///
     /// `id` must be unique on the page, and `class` says on which screens the drawing stands.
-    pub(crate) fn finish(self, id: &str, class: &str, title: &str, description: &str) -> String {
+    pub fn finish(self, id: &str, class: &str, title: &str, description: &str) -> String {
         let (width, height, body) = (px(self.width), px(self.height), self.body);
         let (title, description) = (escape(title), escape(description));
         format!(
@@ -154,10 +201,14 @@ impl Svg {
 
 /// The outline of a mark; it differs together with the color, for those who do not see colors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Shape {
+pub enum Shape {
+    /// A circle.
     Circle,
+    /// A square.
     Square,
+    /// A triangle that points upwards.
     Triangle,
+    /// A square on its corner.
     Diamond,
 }
 
@@ -165,7 +216,7 @@ pub(crate) enum Shape {
 ///
 /// Control characters, which XML has no way to write, become U+FFFD, and so do the marks that turn
 /// the direction of the text that follows.
-pub(crate) fn escape(text: &str) -> String {
+pub fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for character in text.chars() {
         match character {
@@ -183,7 +234,7 @@ pub(crate) fn escape(text: &str) -> String {
 }
 
 /// Escapes text for an element of HTML, with places where a long name may be broken.
-pub(crate) fn breakable(text: &str) -> String {
+pub fn breakable(text: &str) -> String {
     text.split_inclusive(['/', ':', '_', '@'])
         .map(escape)
         .collect::<Vec<_>>()
@@ -191,7 +242,7 @@ pub(crate) fn breakable(text: &str) -> String {
 }
 
 /// The width of a text in pixels at the charts' size of 12 pixels, rather too much than too little.
-pub(crate) fn text_width(text: &str) -> f64 {
+pub fn text_width(text: &str) -> f64 {
     text.chars().map(character_width).sum()
 }
 
@@ -207,7 +258,7 @@ fn character_width(character: char) -> f64 {
 }
 
 /// The text, its middle replaced by an ellipsis if it is wider than `room` pixels.
-pub(crate) fn fit(text: &str, room: f64) -> String {
+pub fn fit(text: &str, room: f64) -> String {
     if text_width(text) <= room {
         return text.to_owned();
     }

@@ -2,14 +2,16 @@
 
 /// A value at which an axis is labeled.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Tick {
-    pub(crate) value: f64,
-    pub(crate) label: String,
+pub struct Tick {
+    /// The value.
+    pub value: f64,
+    /// How it is written.
+    pub label: String,
 }
 
 /// A map from values to pixels, linear in the value or in its logarithm.
 #[derive(Clone, Debug)]
-pub(crate) struct Scale {
+pub struct Scale {
     logarithmic: bool,
     /// Ends of the domain, low to high, in values.
     domain: (f64, f64),
@@ -24,7 +26,7 @@ const TICK_LIMIT: usize = 40;
 impl Scale {
     /// A linear scale over at least `domain`, its ends moved outwards to round numbers, with about
     /// `ticks` ticks.
-    pub(crate) fn linear(domain: (f64, f64), range: (f64, f64), ticks: f64) -> Self {
+    pub fn linear(domain: (f64, f64), range: (f64, f64), ticks: f64) -> Self {
         let (low, high) = widened(domain);
         let step = round_step((high - low) / ticks.max(1.0));
         let domain = ((low / step).floor() * step, (high / step).ceil() * step);
@@ -37,7 +39,7 @@ impl Scale {
     }
 
     /// A linear scale over exactly `domain`, with about `ticks` ticks at the round numbers in it.
-    pub(crate) fn exact(domain: (f64, f64), range: (f64, f64), ticks: f64) -> Self {
+    pub fn exact(domain: (f64, f64), range: (f64, f64), ticks: f64) -> Self {
         let domain = widened(domain);
         let step = round_step((domain.1 - domain.0) / ticks.max(1.0));
         Self {
@@ -50,7 +52,7 @@ impl Scale {
 
     /// A logarithmic scale over at least `domain`, whose ends must be positive, with at most about
     /// `ticks` ticks.
-    pub(crate) fn logarithmic(domain: (f64, f64), range: (f64, f64), ticks: f64) -> Self {
+    pub fn logarithmic(domain: (f64, f64), range: (f64, f64), ticks: f64) -> Self {
         let (low, high) = match domain {
             (low, high) if low.is_finite() && high.is_finite() => (low, high),
             _ => (1.0, 10.0),
@@ -76,7 +78,7 @@ impl Scale {
     }
 
     /// Where a value lies, in pixels; not finite for a value that the scale cannot hold.
-    pub(crate) fn at(&self, value: f64) -> f64 {
+    pub fn at(&self, value: f64) -> f64 {
         let (low, high) = self.domain;
         let share = if self.logarithmic {
             (value / low).ln() / (high / low).ln()
@@ -87,7 +89,7 @@ impl Scale {
     }
 
     /// Where a value lies, or the nearer end if it lies outside.
-    pub(crate) fn clamped(&self, value: f64) -> f64 {
+    pub fn clamped(&self, value: f64) -> f64 {
         if self.logarithmic && value <= 0.0 {
             return self.range.0;
         }
@@ -99,18 +101,18 @@ impl Scale {
     }
 
     /// The labeled values, low to high.
-    pub(crate) fn ticks(&self) -> &[Tick] {
+    pub fn ticks(&self) -> &[Tick] {
         &self.ticks
     }
 }
 
 /// Whether values are all positive and so far apart that only a logarithmic scale shows them all.
-pub(crate) fn far_apart(values: impl IntoIterator<Item = f64>) -> bool {
+pub fn far_apart(values: impl IntoIterator<Item = f64>) -> bool {
     extent(values).is_some_and(|(low, high)| low > 0.0 && high / low > 40.0)
 }
 
 /// The smallest and the largest of the finite values.
-pub(crate) fn extent(values: impl IntoIterator<Item = f64>) -> Option<(f64, f64)> {
+pub fn extent(values: impl IntoIterator<Item = f64>) -> Option<(f64, f64)> {
     values
         .into_iter()
         .filter(|value| value.is_finite())
@@ -225,7 +227,7 @@ fn tick_label(value: f64, decimals: usize) -> String {
 }
 
 /// A number with a fixed count of decimals, a true minus sign, and commas between thousands.
-pub(crate) fn number(value: f64, decimals: usize) -> String {
+pub fn number(value: f64, decimals: usize) -> String {
     let written = format!("{:.decimals$}", value.abs());
     let (whole, fraction) = written
         .split_once('.')
@@ -251,7 +253,7 @@ pub(crate) fn number(value: f64, decimals: usize) -> String {
 
 /// The decimals that show a value as far as it is known: two digits of the half width of its
 /// interval, or four digits of the value where there is no interval, and never more than six.
-pub(crate) fn decimals_for(value: f64, half_width: Option<f64>) -> usize {
+pub fn decimals_for(value: f64, half_width: Option<f64>) -> usize {
     let (size, digits) = match half_width {
         Some(half) if half > 0.0 && half.is_finite() => (half, 10.0),
         _ if value.abs() > 0.0 => (value.abs(), 1000.0),
