@@ -412,6 +412,32 @@ impl Host {
         meter
     }
 
+    /// Turns the host on, to serve from `ready_at` if it must boot, or off.
+    pub(crate) fn turn(&mut self, on: bool, ready_at: SimTime) {
+        self.lifecycle = match (self.lifecycle, on) {
+            (Lifecycle::Off, true) => Lifecycle::Booting { ready_at },
+            (Lifecycle::Draining, true) => Lifecycle::On,
+            (Lifecycle::On, false) if self.vacant() => {
+                self.stop();
+                Lifecycle::Off
+            }
+            (Lifecycle::On, false) => Lifecycle::Draining,
+            // A boot that nobody waits for is called off; its timer finds the host off.
+            (Lifecycle::Booting { .. }, false) if self.resident.is_empty() => Lifecycle::Off,
+            (same, _) => same,
+        };
+    }
+
+    /// Turns a draining host off once nothing is left on it; says whether it did.
+    pub(crate) fn turn_off_drained(&mut self) -> bool {
+        let drained = self.lifecycle == Lifecycle::Draining && self.vacant();
+        if drained {
+            self.lifecycle = Lifecycle::Off;
+            self.stop();
+        }
+        drained
+    }
+
     /// Sets the rates by water filling, and what follows from them.
     pub(crate) fn share(&mut self, size: &VmSize) {
         if !self.lifecycle.serves() {

@@ -99,8 +99,8 @@ pub(crate) enum Carrier {
     Nobody,
     /// The transfer in this slot of the network.
     Transfer(u32),
-    /// The timer with this sequence number.
-    Timer(u64),
+    /// The timer of this moment.
+    Timer(SimTime),
 }
 
 /// A migration under way.
@@ -287,11 +287,10 @@ impl State {
         };
         destination.holds += 1;
         self.incidents.cold_starts += u64::from(cold);
-        let sequence = self.sequence;
         let moving = &mut self.migrations.under_way[place];
         moving.held = Some(host);
         if ready_at > self.now {
-            moving.carrier = Carrier::Timer(sequence);
+            moving.carrier = Carrier::Timer(ready_at);
             self.set_timer(ready_at, TimerKind::Migration(number));
         } else {
             self.begin_migration(world, place, sink);
@@ -344,10 +343,10 @@ impl State {
     }
 
     /// Whether the migration waits for the timer with that sequence number.
-    pub(super) fn waits_for_timer(&self, number: u32, sequence: u64) -> bool {
-        self.migrations.place(number).is_some_and(|place| {
-            self.migrations.under_way[place].carrier == Carrier::Timer(sequence)
-        })
+    pub(super) fn waits_for_timer(&self, number: u32, at: SimTime) -> bool {
+        self.migrations
+            .place(number)
+            .is_some_and(|place| self.migrations.under_way[place].carrier == Carrier::Timer(at))
     }
 
     /// The order under way has been carried out.
@@ -404,9 +403,9 @@ impl State {
                 Carrier::Transfer(self.network.start(world, now, ends, what, bits))
             }
             Demand::Delay(span) => {
-                let sequence = self.sequence;
-                self.set_timer(now.after(span), TimerKind::Migration(number));
-                Carrier::Timer(sequence)
+                let at = now.after(span);
+                self.set_timer(at, TimerKind::Migration(number));
+                Carrier::Timer(at)
             }
             Demand::Nothing => Carrier::Nobody,
         };

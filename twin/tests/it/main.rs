@@ -1,5 +1,6 @@
 //! Integration tests of the twin.
 
+mod changes;
 mod cli;
 mod closed_forms;
 mod cosim;
