@@ -549,7 +549,6 @@ impl Baseline {
     /// Lists the messages of all requests.
     fn send(&mut self, world: &World, state: &State) {
         let mut messages = Vec::new();
-        let mut outputs: Vec<(u32, u32)> = Vec::new();
         let mut sends = Vec::new();
         for q in 0..self.requests.len() {
             let planned = &self.requests[q];
@@ -605,6 +604,12 @@ impl Baseline {
             }
         }
         self.take_standing(state);
+        self.list_outputs();
+    }
+
+    /// Lists the outputs of each request.
+    fn list_outputs(&mut self) {
+        let mut outputs: Vec<(u32, u32)> = Vec::new();
         for (m, message) in self.messages.iter().enumerate() {
             if let Target::Output(q) = message.target {
                 outputs.push((q, position(m)));
