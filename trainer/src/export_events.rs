@@ -353,8 +353,11 @@ impl Run {
                 let row = row.ok_or_else(|| unknown(reader, "request", &request))?;
                 tables.requests.push(row)?;
             }
-            // What these do to requests and hosts has events of its own.
-            Event::HostCrashed { .. }
+            // A fragment's row says where it ended, and what these do to requests and hosts has
+            // events of its own.
+            Event::MigrationStarted { .. }
+            | Event::MigrationEnded { .. }
+            | Event::HostCrashed { .. }
             | Event::HostSlow { .. }
             | Event::LinkDown { .. }
             | Event::AllocationFailed { .. } => {}

@@ -4,9 +4,10 @@
 
 use thiserror::Error;
 
-use crate::decision::Decision;
+use crate::decision::{Decision, Migration};
 use crate::ids::{HostId, RequestId, VariantId};
 use crate::observation::Observation;
+use crate::state::Phase;
 
 /// Why a decision cannot be carried out.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -75,6 +76,34 @@ pub enum Infeasible {
         /// The host.
         host: HostId,
     },
+    /// A fragment cannot be migrated.
+    #[error("migrations[{index}].{problem}")]
+    Migration {
+        /// Position in the decision.
+        index: usize,
+        /// Field and reason.
+        problem: Immovable,
+    },
+}
+
+/// Why a migration cannot be carried out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum Immovable {
+    /// There is no such fragment, or it does not run.
+    #[error("request: the fragment does not exist or does not run")]
+    Fragment,
+    /// It is being migrated, or is named twice.
+    #[error("request: the fragment is already being migrated or is named twice")]
+    Moving,
+    /// It is there.
+    #[error("to: the fragment is on this host")]
+    There,
+    /// The host does not take fragments.
+    #[error("to: the host does not exist or takes no fragments")]
+    Closed,
+    /// The fragment can never fit into the host's memory.
+    #[error("to: the fragment needs more memory than the host has")]
+    Memory,
 }
 
 /// Whether `decision` can be carried out in the situation of `observation`.
@@ -138,7 +167,52 @@ pub fn check(observation: &Observation<'_>, decision: &Decision) -> Result<(), I
             }
         }
     }
+    for (index, migration) in decision.migrations.iter().enumerate() {
+        let earlier = &decision.migrations[..index];
+        let named =
+            |m: &Migration| (m.request, m.fragment) == (migration.request, migration.fragment);
+        let problem = match immovable(observation, decision, migration) {
+            None if earlier.iter().any(named) => Some(Immovable::Moving),
+            problem => problem,
+        };
+        if let Some(problem) = problem {
+            return Err(Infeasible::Migration { index, problem });
+        }
+    }
     Ok(())
+}
+
+/// Why `migration` cannot be carried out, if it cannot.
+fn immovable(
+    observation: &Observation<'_>,
+    decision: &Decision,
+    migration: &Migration,
+) -> Option<Immovable> {
+    let hosts = observation.host_count();
+    let here = (0..hosts).map(HostId::at).find_map(|host| {
+        let mut residents = observation.residents(host);
+        let found =
+            residents.find(|r| (r.request, r.index) == (migration.request, migration.fragment))?;
+        Some((host, found))
+    });
+    let Some((from, resident)) = here else {
+        return Some(Immovable::Fragment);
+    };
+    if observation.migrates(migration.request, migration.fragment) {
+        return Some(Immovable::Moving);
+    }
+    if resident.phase != Phase::Running {
+        return Some(Immovable::Fragment);
+    }
+    if migration.to == from {
+        return Some(Immovable::There);
+    }
+    if migration.to.index() >= hosts || !accepts_after(observation, decision, migration.to) {
+        return Some(Immovable::Closed);
+    }
+    let world = observation.world();
+    let ram = world.size_of(migration.to.index()).ram;
+    (world.needs_mib(resident.fragment) > ram.0).then_some(Immovable::Memory)
 }
 
 /// Whether `host` takes fragments once the decision's provisioning has been carried out.

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{HostId, RequestId, VariantId};
+use crate::migration::StrategyKind;
 
 /// A joint decision.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -11,6 +12,9 @@ pub struct Decision {
     pub provisioning: Vec<PowerAction>,
     /// Variant and hosts of waiting requests; requests that are not named go on waiting.
     pub deployments: Vec<Deployment>,
+    /// Running fragments to move to other hosts; those that are not named stay.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub migrations: Vec<Migration>,
 }
 
 /// Turns one host on or off.
@@ -33,6 +37,20 @@ pub struct Deployment {
     pub hosts: Vec<HostId>,
 }
 
+/// Moves one running fragment to another host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Migration {
+    /// The request.
+    pub request: RequestId,
+    /// Position of the fragment in its variant.
+    pub fragment: u16,
+    /// Where it goes.
+    pub to: HostId,
+    /// How; the world's strategy if `None`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub strategy: Option<StrategyKind>,
+}
+
 impl Decision {
     /// The decision to change nothing.
     #[must_use]
@@ -44,5 +62,6 @@ impl Decision {
     pub fn clear(&mut self) {
         self.provisioning.clear();
         self.deployments.clear();
+        self.migrations.clear();
     }
 }

@@ -142,6 +142,6 @@ pub(crate) fn redraw_work(
     clippy::cast_sign_loss,
     reason = "token counts come from a trace and saturate"
 )]
-fn to_tokens(value: f64) -> u32 {
+pub(crate) fn to_tokens(value: f64) -> u32 {
     value.ceil() as u32
 }

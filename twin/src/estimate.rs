@@ -18,7 +18,7 @@ use crate::host::Lifecycle;
 use crate::ids::{ApplicationId, HostId, VariantId};
 use crate::objective::Objective;
 use crate::observation::Observation;
-use crate::state::{Phase, State};
+use crate::state::State;
 use crate::workload::{RATE_WINDOWS, RATE_WINDOWS_S};
 use crate::world::{Fragment, World};
 
@@ -147,7 +147,7 @@ impl Loads {
             let mut load = fixed(&self.idle[h], state, h);
             for resident in observation.residents(HostId::at(h)) {
                 load.left_mi += resident.expected_left_mi;
-                if matches!(resident.phase, Phase::Waiting | Phase::Queued) {
+                if !resident.phase.holds_memory() {
                     load.ram_free_mib -= resident.fragment.ram.0;
                 }
             }

@@ -10,6 +10,8 @@
 //! | `deployed` | `request`, `application`, `variant`, `hosts` (one name a fragment) |
 //! | `fragment-done` | `request`, `fragment`, `host` |
 //! | `completed` | `request`, `application`, `variant`, `response_s`, `late` |
+//! | `migration-started` | `request`, `fragment`, `from`, `to`, `strategy` |
+//! | `migration-ended` | these, and `outcome` (`succeeded`, `failed`, `canceled`, `container-ended`), `step`, `cause` and `lost` where it failed, `total_s`, `downtime_s`, `stall_s`, `sent_mib`, `fetched_mib`, `rounds` |
 //! | `lifecycle` | `host`, `state` (`off`, `booting`, `on`, `draining`), `ready_at_s` while it boots |
 //! | `host-crashed`, `allocation-failed` | `host` |
 //! | `host-slow` | `host`, `until_s` |
@@ -28,14 +30,15 @@ use crate::decision::Deployment;
 use crate::faults::Incident;
 use crate::host::Lifecycle;
 use crate::ids::{ApplicationId, HostId, RequestId, VariantId};
+use crate::migration::{Cause, Outcome, Report, Step, StrategyKind};
 use crate::simulate::EventSink;
-use crate::state::Request;
+use crate::state::{Course, Request};
 use crate::units::SimTime;
 use crate::world::World;
 
 mod read;
 
-pub use read::{Event, EventsError, HostState, Line, Log, Reader};
+pub use read::{Event, EventsError, HostState, Line, Log, MigrationOutcome, Reader};
 
 /// The version of the format.
 pub const SCHEMA: u32 = 1;
@@ -85,6 +88,23 @@ enum Entry<'a> {
         response_s: f64,
         late: bool,
     },
+    MigrationStarted {
+        #[serde(flatten)]
+        course: CourseLine<'a>,
+    },
+    MigrationEnded {
+        #[serde(flatten)]
+        course: CourseLine<'a>,
+        outcome: &'static str,
+        #[serde(flatten)]
+        failure: Option<Failure>,
+        total_s: f64,
+        downtime_s: f64,
+        stall_s: f64,
+        sent_mib: f64,
+        fetched_mib: f64,
+        rounds: u32,
+    },
     Lifecycle {
         host: &'a str,
         state: &'static str,
@@ -113,6 +133,24 @@ enum Entry<'a> {
         request: u64,
         application: &'a str,
     },
+}
+
+/// What is migrated, from where to where.
+#[derive(Debug, Serialize)]
+struct CourseLine<'a> {
+    request: u64,
+    fragment: &'a str,
+    from: &'a str,
+    to: &'a str,
+    strategy: StrategyKind,
+}
+
+/// How a migration failed.
+#[derive(Debug, Serialize)]
+struct Failure {
+    step: Step,
+    cause: Cause,
+    lost: bool,
 }
 
 /// Writes the events of a run to `W`.
@@ -181,6 +219,18 @@ impl<'w, W: Write> EventLog<'w, W> {
         }
     }
 
+    fn course(&self, course: &Course) -> Option<CourseLine<'w>> {
+        let (application, variant) = *self.requests.get(&course.request)?;
+        let fragments = &self.world.variant(application, variant).fragments;
+        Some(CourseLine {
+            request: course.request.0,
+            fragment: &fragments[usize::from(course.fragment)].name,
+            from: self.host(course.from),
+            to: self.host(course.to),
+            strategy: course.strategy,
+        })
+    }
+
     fn host(&self, host: HostId) -> &'w str {
         &self.world.hosts[host.index()].name
     }
@@ -247,6 +297,44 @@ impl<W: Write> EventSink for EventLog<'_, W> {
             variant: &application.variants[variant.index()].name,
             response_s: now.since(request.arrived).seconds(),
             late,
+        };
+        self.write(now, event);
+    }
+
+    fn migration_started(&mut self, now: SimTime, course: &Course) {
+        if let Some(course) = self.course(course) {
+            self.write(now, Entry::MigrationStarted { course });
+        }
+    }
+
+    fn migration_ended(
+        &mut self,
+        now: SimTime,
+        course: &Course,
+        outcome: Outcome,
+        report: &Report,
+    ) {
+        let Some(course) = self.course(course) else {
+            return;
+        };
+        let (outcome, failure) = match outcome {
+            Outcome::Succeeded => ("succeeded", None),
+            Outcome::Canceled => ("canceled", None),
+            Outcome::ContainerEnded => ("container-ended", None),
+            Outcome::Failed { step, cause, lost } => {
+                ("failed", Some(Failure { step, cause, lost }))
+            }
+        };
+        let event = Entry::MigrationEnded {
+            course,
+            outcome,
+            failure,
+            total_s: report.total_s,
+            downtime_s: report.downtime_s,
+            stall_s: report.stall_s,
+            sent_mib: report.sent.0,
+            fetched_mib: report.fetched.0,
+            rounds: report.rounds,
         };
         self.write(now, event);
     }

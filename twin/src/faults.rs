@@ -49,6 +49,7 @@ pub(crate) enum Purpose {
     LinkDown,
     Allocation,
     Speed,
+    Migration,
 }
 
 /// The key of the values for `purpose` that belong to host or link `index`.

@@ -137,6 +137,8 @@ pub(crate) struct Host {
     /// Everything below is true at this time.
     pub(crate) updated: SimTime,
     pub(crate) capacity_mips: f64,
+    /// Utilization of one MIPS.
+    mip_share: f64,
     pub(crate) used_mips: f64,
     /// Used over available speed.
     pub(crate) utilization: f64,
@@ -144,6 +146,8 @@ pub(crate) struct Host {
     pub(crate) classes: Vec<CapClass>,
     pub(crate) ram_mib: f64,
     pub(crate) ram_free_mib: f64,
+    /// Holders of memory that do not run here: paused fragments, and what migrations hold.
+    pub(crate) holds: u32,
     /// Work of the resident fragments that do not run yet, in MI.
     pub(crate) ahead_mi: f64,
     /// Fragments whose inputs are here and that wait for memory or for the boot.
@@ -269,6 +273,7 @@ impl Host {
             lifecycle: if on { Lifecycle::On } else { Lifecycle::Off },
             updated: SimTime::ZERO,
             capacity_mips: size.capacity().0,
+            mip_share: 1.0 / size.capacity().0,
             used_mips: 0.0,
             utilization: 0.0,
             power_w: if on { size.power.at(0.0).0 } else { 0.0 },
@@ -282,6 +287,7 @@ impl Host {
                 .collect(),
             ram_mib: size.ram.0,
             ram_free_mib: size.ram.0,
+            holds: 0,
             ahead_mi: 0.0,
             queue: VecDeque::new(),
             resident: Vec::new(),
@@ -334,6 +340,7 @@ impl Host {
     /// Recomputes the speed of the whole host; [`Host::share`] must follow.
     pub(crate) fn set_capacity(&mut self, size: &VmSize) {
         self.capacity_mips = size.capacity().0 * self.speed();
+        self.mip_share = 1.0 / self.capacity_mips;
     }
 
     /// Starts a fragment that has its inputs, its memory and its model.
@@ -431,7 +438,7 @@ impl Host {
         }
         self.used_mips = (available_mips - left_mips).clamp(0.0, self.capacity_mips);
         self.throttled = available_mips < self.capacity_mips && left_mips <= 0.0;
-        self.utilization = self.used_mips / self.capacity_mips;
+        self.utilization = (self.used_mips * self.mip_share).min(1.0);
         self.power_w = size.power.at(self.utilization).0;
     }
 
@@ -512,14 +519,31 @@ impl Host {
         if let Some(place) = self.resident.iter().position(|&r| r == fragment) {
             self.resident.remove(place);
         }
-        if self.running() == 0 && self.loading == 0 {
-            // An empty host has all its memory but for models, whatever rounding says.
+        self.tidy();
+    }
+
+    /// An empty host has all its memory but for models, whatever rounding says.
+    fn tidy(&mut self) {
+        if self.running() == 0 && self.loading == 0 && self.holds == 0 {
             let models_mib: f64 = self.models.iter().map(|m| m.ram_mib).sum();
             self.ram_free_mib = self.ram_mib - models_mib;
             if self.resident.is_empty() {
                 self.ahead_mi = 0.0;
             }
         }
+    }
+
+    /// Returns what a migration, or a fragment that was paused, held.
+    pub(crate) fn unhold(&mut self, ram_mib: f64, model: Option<ModelId>, now: SimTime) {
+        self.holds = self.holds.saturating_sub(1);
+        self.ram_free_mib += ram_mib;
+        self.leave_model(model, now);
+        self.tidy();
+    }
+
+    /// Whether nothing is placed here, and no migration holds memory.
+    pub(crate) fn vacant(&self) -> bool {
+        self.resident.is_empty() && self.holds == 0
     }
 
     /// Memory that could be free for a fragment that needs `model`, in MiB: all that nothing uses.

@@ -56,7 +56,7 @@ pub use machine::{
     Cause, Event, Location, Machine, Outcome, Refused, Reservation, State, TransitionError,
 };
 pub use protocol::{Container, Demand, Migration, PreCopyEnd, Report, Stage};
-pub use spec::{Spec, SpecError, StopRules, Strategy};
+pub use spec::{Spec, SpecError, StopRules, Strategy, StrategyKind};
 
 use crate::units::{Mebibytes, MegabitsPerSecond};
 

@@ -37,6 +37,11 @@ pub(crate) enum Delivery {
         /// The request's slot.
         request: u32,
     },
+    /// Memory of a fragment that is being migrated, or its image.
+    Migration {
+        /// The migration's number.
+        number: u32,
+    },
 }
 
 /// A transfer under way.
@@ -155,7 +160,7 @@ impl Network {
         transfers
     }
 
-    /// Starts a transfer of `bits` at `now`.
+    /// Starts a transfer of `bits` at `now`; gives its slot.
     pub(crate) fn start(
         &mut self,
         world: &World,
@@ -163,7 +168,7 @@ impl Network {
         (from, to): (Endpoint, Endpoint),
         delivery: Delivery,
         bits: f64,
-    ) {
+    ) -> u32 {
         let transfer = Transfer {
             from,
             to,
@@ -198,6 +203,7 @@ impl Network {
             }
         }
         self.rebalance(world, now, transfer.resources);
+        slot
     }
 
     /// Takes a link between sites down or up again; transfers over it stand still while it is down.
@@ -233,6 +239,25 @@ impl Network {
             return None;
         }
         Some(self.take(world, now, slot))
+    }
+
+    /// What is left to send of the transfer in `slot` at `now`, in bits.
+    pub(crate) fn bits_left(&self, slot: u32, now: SimTime) -> f64 {
+        self.slots[slot as usize].bits_left(now)
+    }
+
+    /// Stops the transfer in `slot`.
+    pub(crate) fn stop(&mut self, world: &World, now: SimTime, slot: u32) {
+        self.take(world, now, slot as usize);
+    }
+
+    /// Lets the transfer in `slot` have `bits` left to send at `now`.
+    pub(crate) fn set_bits_left(&mut self, slot: u32, now: SimTime, bits: f64) {
+        let transfer = &mut self.slots[slot as usize];
+        transfer.remaining_bits = bits;
+        transfer.updated = now;
+        let left = SimTime::from_seconds_ceil(bits / transfer.rate_bps);
+        self.ends.set(slot as usize, now.after(left).min(LAST));
     }
 
     /// Takes out the transfer in `slot`.

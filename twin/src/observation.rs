@@ -5,6 +5,7 @@
 //! it ([`State::from_view`]) gives every policy the same answers.
 
 mod build;
+mod migrations;
 mod view;
 
 use crate::demand::{self, Known};
@@ -16,6 +17,7 @@ use crate::workload::RATE_WINDOWS;
 use crate::world::{Fragment, World};
 
 pub use build::ViewError;
+pub use migrations::MigrationView;
 pub use view::{
     DeployedView, FleetView, FragmentRef, FragmentView, HostView, ModelView, Progress, RequestView,
     TransferView,
@@ -49,6 +51,8 @@ pub struct ResidentFragment<'a> {
     pub request: RequestId,
     /// Its application.
     pub application: ApplicationId,
+    /// Position in its variant.
+    pub index: u16,
     /// What it is.
     pub fragment: &'a Fragment,
     /// Where it is in its life.
@@ -169,6 +173,7 @@ impl<'a> Observation<'a> {
         Some(ResidentFragment {
             request: request.id,
             application: request.application,
+            index: run.index,
             fragment,
             phase: run.phase,
             age: self.state.now.since(request.arrived),

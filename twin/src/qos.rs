@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::faults::Incidents;
 use crate::host::Lifecycle;
 use crate::objective::Objective;
-use crate::state::{RequestTotals, State};
+use crate::state::{MigrationTotals, RequestTotals, State};
 use crate::world::World;
 
 /// The parts that the objective is made of, summed over a span of time.
@@ -131,6 +131,9 @@ pub struct Qos {
     /// What happened to the fleet that nobody decided.
     #[serde(default)]
     pub incidents: Incidents,
+    /// Migrations that have ended.
+    #[serde(default, skip_serializing_if = "MigrationTotals::is_empty")]
+    pub migrations: MigrationTotals,
 }
 
 impl Qos {
@@ -182,6 +185,7 @@ impl Qos {
             carbon_g: account.carbon_g,
             throttled_s: state.hosts.iter().map(|h| h.throttled_time.seconds()).sum(),
             incidents: state.incidents,
+            migrations: state.migration_totals(),
         }
     }
 

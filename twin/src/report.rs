@@ -28,6 +28,9 @@ pub const HOSTS_DRAWN: usize = 200;
 /// The most moments at which utilization is kept.
 pub const COLUMNS: usize = 300;
 
+/// The most migrations that are drawn.
+pub const ARCS: usize = 2000;
+
 /// What a page shows.
 #[derive(Clone, Copy, Debug)]
 pub struct Contents<'a> {

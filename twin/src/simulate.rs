@@ -7,11 +7,12 @@ use thiserror::Error;
 use crate::checker::{self, Infeasible};
 use crate::decision::Decision;
 use crate::faults::Incident;
+use crate::migration::{Outcome, Report};
 use crate::observation::Observation;
 use crate::policy::{Policy, PolicyError};
 use crate::qos::{Qos, ResponseTimes, Snapshot};
 use crate::sink::Sink;
-use crate::state::{Epoch, Future, Request, State};
+use crate::state::{Course, Epoch, Future, Request, State};
 use crate::stream::{self, Stream};
 use crate::units::SimTime;
 use crate::workload::{Arrival, ArrivalWindows, Split};
@@ -152,6 +153,17 @@ pub trait EventSink {
         _lifecycle: crate::host::Lifecycle,
     ) {
     }
+    /// A migration was ordered.
+    fn migration_started(&mut self, _now: SimTime, _course: &Course) {}
+    /// A migration ended: what came of it, and what it took.
+    fn migration_ended(
+        &mut self,
+        _now: SimTime,
+        _course: &Course,
+        _outcome: Outcome,
+        _report: &Report,
+    ) {
+    }
     /// Something happened to the fleet that nobody decided.
     fn incident(&mut self, _now: SimTime, _incident: &Incident) {}
 }
@@ -207,6 +219,22 @@ impl Sink for Recorder<'_> {
             events.lifecycle(now, host, lifecycle);
         }
     }
+    fn migration_started(&mut self, now: SimTime, course: &Course) {
+        if let Some(events) = &mut self.events {
+            events.migration_started(now, course);
+        }
+    }
+    fn migration_ended(
+        &mut self,
+        now: SimTime,
+        course: &Course,
+        outcome: Outcome,
+        report: &Report,
+    ) {
+        if let Some(events) = &mut self.events {
+            events.migration_ended(now, course, outcome, report);
+        }
+    }
     fn incident(&mut self, now: SimTime, incident: &Incident) {
         if let Some(events) = &mut self.events {
             events.incident(now, incident);
@@ -232,6 +260,53 @@ pub fn run_with(
 ) -> Result<Run, RunError> {
     let end = duration(world, options);
     let mut windows = ArrivalWindows::new(world, options.split, end, arrival_stream(options));
+    run_through(world, policy, options, hooks, |run, recorder| {
+        while let Some((until, arrivals)) = windows.next_window() {
+            run.steer(arrivals, until, recorder)?;
+        }
+        Ok(())
+    })
+}
+
+/// Runs `policy` through `arrivals`, sorted by time, until every request has been answered; looked on
+/// by `hooks`.
+///
+/// Length and split of `options` have no meaning here.
+///
+/// # Errors
+///
+/// If the policy gives no decision or an infeasible one.
+pub fn run_arrivals(
+    world: &World,
+    policy: &mut dyn Policy,
+    arrivals: &[Arrival],
+    options: &Options,
+    hooks: &mut Hooks<'_>,
+) -> Result<Run, RunError> {
+    let last = arrivals.last().map_or(SimTime::ZERO, |a| a.time);
+    run_through(world, policy, options, hooks, |run, recorder| {
+        run.steer(arrivals, last.after(SimTime(1)), recorder)?;
+        while !run.state.active.is_empty() {
+            let beyond = run.state.next_boundary.after(SimTime(1));
+            run.steer(&[], beyond, recorder)?;
+        }
+        Ok(())
+    })
+}
+
+/// A run whose time is spent by `spend`.
+fn run_through<'a, 'h>(
+    world: &'a World,
+    policy: &'a mut dyn Policy,
+    options: &Options,
+    hooks: &'a mut Hooks<'h>,
+    spend: impl FnOnce(&mut Steering<'a, 'h>, &mut Recorder<'_>) -> Result<(), RunError>,
+) -> Result<Run, RunError> {
+    let mut recorder = Recorder {
+        responses: ResponseTimes::default(),
+        timeline: options.timeline.then(Vec::new),
+        events: hooks.events.take(),
+    };
     let mut run = Steering {
         world,
         policy,
@@ -241,14 +316,7 @@ pub fn run_with(
         decision_times: Vec::new(),
         intervals: 0,
     };
-    let mut recorder = Recorder {
-        responses: ResponseTimes::default(),
-        timeline: options.timeline.then(Vec::new),
-        events: run.hooks.events.take(),
-    };
-    while let Some((until, arrivals)) = windows.next_window() {
-        run.steer(arrivals, until, &mut recorder)?;
-    }
+    spend(&mut run, &mut recorder)?;
     let Steering {
         state,
         decision_times,

@@ -4,7 +4,8 @@ use crate::decision::Deployment;
 use crate::faults::Incident;
 use crate::host::Lifecycle;
 use crate::ids::{HostId, RequestId, VariantId};
-use crate::state::{Request, State};
+use crate::migration::{Outcome, Report};
+use crate::state::{Course, Request, State};
 use crate::units::SimTime;
 use crate::world::World;
 
@@ -21,6 +22,17 @@ pub trait Sink {
     fn completed(&mut self, _now: SimTime, _request: &Request, _variant: VariantId, _late: bool) {}
     /// A host changed its state.
     fn lifecycle(&mut self, _now: SimTime, _host: HostId, _lifecycle: Lifecycle) {}
+    /// A migration was ordered.
+    fn migration_started(&mut self, _now: SimTime, _course: &Course) {}
+    /// A migration ended: what came of it, and what it took.
+    fn migration_ended(
+        &mut self,
+        _now: SimTime,
+        _course: &Course,
+        _outcome: Outcome,
+        _report: &Report,
+    ) {
+    }
     /// Something happened to the fleet that nobody decided.
     fn incident(&mut self, _now: SimTime, _incident: &Incident) {}
     /// An interval begins; called before the decision.

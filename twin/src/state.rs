@@ -7,6 +7,9 @@
 //! Events at the same nanosecond are handled in a fixed order: transfers, timers, completions (by
 //! host), arrivals, interval boundaries.
 
+mod incidents;
+pub(crate) mod migrate;
+
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
@@ -26,7 +29,8 @@ use crate::units::SimTime;
 use crate::workload::{Arrival, Rates};
 use crate::world::{Dispatch, World};
 
-mod incidents;
+pub(crate) use migrate::Migrations;
+pub use migrate::{Course, MigrationTotals};
 
 /// Part of a seed for what is random about the fleet.
 const FLEET_PART: u64 = 0x0066_6c65_6574;
@@ -101,8 +105,18 @@ pub enum Phase {
     Loading,
     /// Runs.
     Running,
+    /// Ran, and is paused while a migration copies it.
+    Paused,
     /// Has ended.
     Done,
+}
+
+impl Phase {
+    /// Whether a fragment in this phase holds its memory.
+    #[must_use]
+    pub fn holds_memory(self) -> bool {
+        matches!(self, Self::Loading | Self::Running | Self::Paused)
+    }
 }
 
 /// A placed fragment.
@@ -114,7 +128,8 @@ pub(crate) struct FragmentRun {
     pub(crate) phase: Phase,
     pub(crate) inputs_left: u16,
     pub(crate) work_mi: f64,
-    /// Virtual work of its class when it started.
+    /// Virtual work of its class when it would have started, had it run there from its start: less
+    /// the service that it has had elsewhere. Of a fragment that does not run, minus its service.
     pub(crate) started_at_mi: f64,
 }
 
@@ -133,6 +148,7 @@ pub(crate) enum TimerKind {
     /// The model that a fragment waits for is loaded.
     Loaded(u32),
     Fault(Fault),
+    Migration(u32),
 }
 
 /// The state of the twin at one moment.
@@ -163,6 +179,7 @@ pub struct State {
     pub(crate) key: u64,
     /// What happened to the fleet.
     pub(crate) incidents: Incidents,
+    pub(crate) migrations: Migrations,
 }
 
 impl Clone for State {
@@ -180,6 +197,7 @@ impl Clone for State {
             timers: self.timers.clone(),
             rates: self.rates.clone(),
             by_application: self.by_application.clone(),
+            migrations: self.migrations.clone(),
             ..*self
         }
     }
@@ -204,6 +222,7 @@ impl Clone for State {
         self.by_application.clone_from(&source.by_application);
         self.key = source.key;
         self.incidents = source.incidents;
+        self.migrations.clone_from(&source.migrations);
     }
 }
 
@@ -279,6 +298,7 @@ impl State {
             next_boundary: SimTime::ZERO,
             totals: RequestTotals::default(),
             by_application: vec![(0, 0.0); world.applications.len()],
+            migrations: Migrations::default(),
             key,
             incidents: Incidents::default(),
         };
@@ -318,7 +338,7 @@ impl State {
             }
             self.now = next;
             if transfer == next {
-                self.finish_transfers(world);
+                self.finish_transfers(world, sink);
             } else if timer == next {
                 self.fire_timer(world, sink);
             } else if completion == next {
@@ -332,6 +352,7 @@ impl State {
                 }
             } else {
                 self.next_boundary = self.next_boundary.after(world.interval);
+                self.call_off_migrations(world, sink);
                 sink.boundary(self, world);
                 return Epoch::Boundary;
             }
@@ -339,7 +360,7 @@ impl State {
     }
 
     /// Carries out `decision`, which [`crate::checker::check`] has found feasible: provisioning
-    /// first, then deployments.
+    /// first, then deployments, then migrations.
     ///
     /// Parts that are not feasible are left out.
     pub fn apply<S: Sink>(&mut self, world: &World, decision: &Decision, sink: &mut S) {
@@ -348,6 +369,9 @@ impl State {
         }
         for deployment in &decision.deployments {
             self.deploy(world, deployment, sink);
+        }
+        for migration in &decision.migrations {
+            self.migrate(world, migration, sink);
         }
     }
 
@@ -363,7 +387,7 @@ impl State {
         host.lifecycle = match (was, action.on) {
             (Lifecycle::Off, true) => Lifecycle::Booting { ready_at },
             (Lifecycle::Draining, true) => Lifecycle::On,
-            (Lifecycle::On, false) if host.resident.is_empty() => {
+            (Lifecycle::On, false) if host.vacant() => {
                 host.stop();
                 Lifecycle::Off
             }
@@ -512,6 +536,8 @@ impl State {
             }
             Delivery::Input { fragment } => TimerKind::Input(fragment),
             Delivery::Output { request } => TimerKind::Output(request),
+            // Its protocol accounts for latency: it never comes here.
+            Delivery::Migration { number } => TimerKind::Migration(number),
         };
         self.set_timer(self.now.after(latency), kind);
     }
@@ -583,8 +609,12 @@ impl State {
         slot
     }
 
-    fn finish_transfers(&mut self, world: &World) {
+    fn finish_transfers<S: Sink>(&mut self, world: &World, sink: &mut S) {
         while let Some(done) = self.network.pop_finished(world, self.now) {
+            if let Delivery::Migration { number } = done.delivery {
+                self.carried_out(world, number, sink);
+                continue;
+            }
             self.arrive_after(world, (done.from, done.to), done.delivery);
         }
     }
@@ -605,6 +635,11 @@ impl State {
             TimerKind::Fault(fault) => self.strike(world, fault, sink),
             TimerKind::Input(fragment) => self.receive_input(world, fragment),
             TimerKind::Output(request) => self.deliver_output(world, request, sink),
+            TimerKind::Migration(number) => {
+                if self.waits_for_timer(number, timer.sequence) {
+                    self.carried_out(world, number, sink);
+                }
+            }
         }
     }
 
@@ -681,6 +716,9 @@ impl State {
     fn finish_fragments<S: Sink>(&mut self, world: &World, h: usize, sink: &mut S) {
         self.hosts[h].advance(world.size_of(h), self.now);
         while let Some(slot) = self.hosts[h].pop_finished() {
+            if !self.migrations.is_empty() {
+                self.abandon_migration(world, slot, sink);
+            }
             self.finish_fragment(world, slot, sink);
         }
         self.refill(world, h, sink);
@@ -689,6 +727,9 @@ impl State {
     /// Lets host `h`, which is up to date, go on after fragments have left it.
     pub(crate) fn refill<S: Sink>(&mut self, world: &World, h: usize, sink: &mut S) {
         self.admit(world, h);
+        if !self.migrations.is_empty() {
+            self.retry_migrations(world, h, sink);
+        }
         self.drained(h, sink);
         self.reschedule(world, h);
     }
@@ -724,6 +765,12 @@ impl State {
                 host.queue.retain(|&queued| queued != slot);
                 host.ahead_mi -= run.work_mi;
             }
+            Phase::Paused => {
+                host.holds = host.holds.saturating_sub(1);
+                host.ahead_mi -= run.work_mi + run.started_at_mi;
+                host.leave_model(fragment.model, self.now);
+                held_mib = fragment.ram.0;
+            }
         }
         host.release(slot, held_mib);
         attained_mi
@@ -732,7 +779,7 @@ impl State {
     /// Turns a draining host off once nothing is left on it.
     fn drained<S: Sink>(&mut self, h: usize, sink: &mut S) {
         let host = &mut self.hosts[h];
-        if host.lifecycle == Lifecycle::Draining && host.resident.is_empty() {
+        if host.lifecycle == Lifecycle::Draining && host.vacant() {
             host.lifecycle = Lifecycle::Off;
             host.stop();
             sink.lifecycle(self.now, HostId::at(h), Lifecycle::Off);
@@ -826,8 +873,10 @@ impl State {
     /// Service that the fragment in `slot` has had, in MI; zero unless it runs.
     pub(crate) fn attained_mi(&self, world: &World, slot: u32) -> f64 {
         let run = &self.fragments[slot as usize];
-        if run.phase != Phase::Running {
-            return 0.0;
+        match run.phase {
+            Phase::Running => {}
+            Phase::Paused => return (-run.started_at_mi).clamp(0.0, run.work_mi),
+            _ => return 0.0,
         }
         let request = &self.requests[run.request as usize];
         let Some(deployed) = request.deployed else {
@@ -839,7 +888,8 @@ impl State {
         let host = &self.hosts[run.host.index()];
         let class = &host.classes[fragment.cap];
         let since = self.now.since(host.updated).seconds();
-        (class.virtual_mi - run.started_at_mi + class.rate_mips * since).clamp(0.0, run.work_mi)
+        let service_mi = class.virtual_mi - run.started_at_mi + class.rate_mips * since;
+        (service_mi * self.speed_of(slot)).clamp(0.0, run.work_mi)
     }
 
     /// Draws everything anew that a policy cannot know: the tokens that requests under way will
@@ -881,6 +931,7 @@ impl State {
         }
         self.key = stream::mix(self.key, key);
         self.expect_faults(world);
+        self.redraw_migrations();
     }
 
     /// Orders the running fragments of host `h` anew after their work has changed.
@@ -892,7 +943,8 @@ impl State {
             class.finish_sum_mi = 0.0;
             for finish in &mut finishes {
                 let run = &self.fragments[finish.fragment as usize];
-                finish.at_work = run.started_at_mi + run.work_mi;
+                let speed = self.migrations.speed_of(finish.fragment);
+                finish.at_work = run.started_at_mi + run.work_mi / speed;
                 class.finish_sum_mi += finish.at_work;
             }
             class.running = BinaryHeap::from(finishes);
@@ -902,7 +954,7 @@ impl State {
             .iter()
             .map(|&slot| &self.fragments[slot as usize])
             .filter(|run| run.phase != Phase::Running)
-            .map(|run| run.work_mi)
+            .map(|run| run.work_mi + run.started_at_mi)
             .sum();
         self.reschedule(world, h);
     }

@@ -20,6 +20,7 @@
 //! [`Decision`]: crate::decision::Decision
 
 mod convert;
+mod migrations;
 mod read;
 
 use std::borrow::Cow;
@@ -27,6 +28,7 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::migration::StrategyKind;
 use crate::workload::RATE_WINDOWS;
 use crate::world::{self, MAX_MODELS};
 
@@ -40,6 +42,8 @@ pub const MAX_HOSTS: usize = world::MAX_HOSTS;
 pub const MAX_REQUESTS: usize = 1_000_000;
 /// The most transfers under way in a state.
 pub const MAX_TRANSFERS: usize = 1_000_000;
+/// The most migrations in a state or a decision.
+pub const MAX_MIGRATIONS: usize = 100_000;
 /// The most fragments that one host lists.
 pub const MAX_LISTED: usize = 1_000_000;
 /// The most bytes that a state should have as JSON.
@@ -101,6 +105,13 @@ pub struct FleetState<'a> {
     /// Transfers under way, in any order.
     #[serde(deserialize_with = "bounded::<_, _, MAX_TRANSFERS>")]
     pub transfers: Vec<TransferState>,
+    /// Migrations under way, in the order in which they were asked for; not there if there is none.
+    #[serde(
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "bounded::<_, _, MAX_MIGRATIONS>"
+    )]
+    pub migrations: Vec<MigrationState>,
     /// One entry an application of the world, in its order.
     #[serde(
         borrow,
@@ -273,7 +284,7 @@ pub struct FragmentState {
     pub phase: Phase,
     /// Inputs it still waits for.
     pub inputs_left: u16,
-    /// Service it has had, in million instructions; 0 unless it runs.
+    /// Service it has had, in million instructions; 0 unless it runs or is paused.
     pub attained_mi: f64,
 }
 
@@ -287,6 +298,8 @@ pub enum Phase {
     Queued,
     /// Runs.
     Running,
+    /// Ran, and is paused while a migration copies it.
+    Paused,
     /// Has ended.
     Done,
 }
@@ -325,6 +338,79 @@ pub struct TransferState {
         deserialize_with = "present"
     )]
     pub arrives_at_ns: Option<u64>,
+}
+
+/// What is observed of a migration under way.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MigrationState {
+    /// Number of the request.
+    pub request: u64,
+    /// Position of the fragment in its variant.
+    pub fragment: u16,
+    /// Position of the host that it leaves.
+    pub from_host: u32,
+    /// Position of the host that it goes to.
+    pub to_host: u32,
+    /// The order of things.
+    pub strategy: StrategyKind,
+    /// What is being done; not there while it waits for room.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "present"
+    )]
+    pub stage: Option<MigrationStage>,
+    /// For how long.
+    pub stage_elapsed_ns: u64,
+    /// What has been sent in this stage, in MiB.
+    pub stage_sent_mib: f64,
+    /// Pages that the destination lacked when this stage began, in MiB.
+    pub left_mib: f64,
+    /// What the last transfer got, or what is expected before there was one, in MiB/s.
+    pub bandwidth_mib_per_s: f64,
+    /// Whether it resumes, or has resumed, before its memory is there.
+    pub post_copy: bool,
+    /// Rounds that have ended.
+    pub rounds: u32,
+    /// Memory and execution state sent in stages that have ended, in MiB.
+    pub sent_mib: f64,
+    /// Image layers fetched in stages that have ended, in MiB.
+    pub fetched_mib: f64,
+    /// Length of the stages that have ended, in s.
+    pub total_s: f64,
+    /// The part of these in which the fragment was paused, in s.
+    pub downtime_s: f64,
+    /// The part of these that it lost to memory that had not come, in s.
+    pub stall_s: f64,
+}
+
+/// What a migration is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MigrationStage {
+    /// The destination fetches image layers.
+    FetchImage,
+    /// Both ends agree to begin.
+    Handshake,
+    /// Memory is copied while the fragment runs; the number is one more than `rounds`.
+    Round,
+    /// The fragment is dumped.
+    Dump,
+    /// The rest is copied while it is paused.
+    Copy,
+    /// The last page arrives.
+    HandOver,
+    /// The destination restores what was dumped.
+    Restore,
+    /// What was restored is checked.
+    Verify,
+    /// It is made to run at the destination.
+    Resume,
+    /// Memory is pulled while it runs at the destination.
+    Pull,
+    /// It is made to run at the source again.
+    RollBack,
 }
 
 /// How often an application is asked for.
@@ -381,6 +467,13 @@ pub struct DecisionBody<'a> {
     /// Variant and hosts of waiting requests; requests that are not named go on waiting.
     #[serde(borrow, deserialize_with = "bounded::<_, _, MAX_REQUESTS>")]
     pub deployments: Vec<Deployment<'a>>,
+    /// Running fragments to move to other hosts; not there if none is.
+    #[serde(
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "bounded::<_, _, MAX_MIGRATIONS>"
+    )]
+    pub migrations: Vec<Migration>,
 }
 
 /// Turns one host on or off.
@@ -405,6 +498,25 @@ pub struct Deployment<'a> {
     /// Position of one host a fragment, in the variant's order.
     #[serde(deserialize_with = "bounded::<_, _, { world::MAX_FRAGMENTS }>")]
     pub hosts: Vec<u32>,
+}
+
+/// Moves one running fragment to another host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Migration {
+    /// Number of the request.
+    pub request: u64,
+    /// Position of the fragment in its variant.
+    pub fragment: u16,
+    /// Position of the host that it goes to.
+    pub to_host: u32,
+    /// How; the world's strategy if it is not there.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "present"
+    )]
+    pub strategy: Option<StrategyKind>,
 }
 
 /// What is wrong with a message, and where.

@@ -6,6 +6,7 @@
 
 pub mod embedded;
 pub mod file;
+mod migration;
 mod resolve;
 
 use std::sync::Arc;
@@ -16,11 +17,14 @@ use crate::credits::CreditSpec;
 use crate::distribution::{Distribution, Empirical};
 use crate::faults::Faults;
 use crate::ids::{ApplicationId, ModelId, SiteId, SizeId, VariantId};
+use crate::migration::DirtyPages;
 use crate::objective::Objective;
 use crate::speed::SpeedModel;
 use crate::units::{Mebibytes, MegabitsPerSecond, Mips, SimTime, Watts};
 use crate::workload::Workload;
 
+pub(crate) use migration::nominal_bandwidth;
+pub use migration::{MigrationFile, MigrationSettings};
 pub use resolve::WorldError;
 pub(crate) use resolve::did_you_mean;
 
@@ -36,9 +40,6 @@ pub const MAX_FRAGMENTS: usize = 16;
 pub const MAX_MODELS: usize = 64;
 /// The most distinct parallelism caps that the fragments of a world may have.
 pub const MAX_CAPS: usize = 8;
-
-/// Joules in a kilowatt-hour.
-const JOULES_PER_KWH: f64 = 3.6e6;
 
 /// A resolved world.
 #[derive(Clone, Debug)]
@@ -75,6 +76,8 @@ pub struct World {
     pub workload: Workload,
     /// What is maximized.
     pub objective: Objective,
+    /// How running fragments are moved.
+    pub migration: MigrationSettings,
     /// Expected work of a request by application, in MI: its most accurate variant, with the mean
     /// context and generated tokens of the workload's training part.
     pub typical_mi: Vec<f64>,
@@ -261,6 +264,8 @@ pub struct Fragment {
     pub cap: usize,
     /// Memory while placed on a host.
     pub ram: Mebibytes,
+    /// Pages that it writes while it runs.
+    pub dirtied: DirtyPages,
     /// The model that must be loaded for it.
     pub model: Option<ModelId>,
     /// Output of a constant size, in bytes.
@@ -292,14 +297,6 @@ impl World {
     pub fn needs_mib(&self, fragment: &Fragment) -> f64 {
         let model = fragment.model.map_or(0.0, |m| self.models[m.index()].ram.0);
         fragment.ram.0 + model
-    }
-
-    /// Greenhouse gas of a joule used by host `host`, in g CO2e; zero where the site's grid is not
-    /// known.
-    #[must_use]
-    pub fn carbon_g_per_joule(&self, host: usize) -> f64 {
-        let site = &self.sites[self.hosts[host].site.index()];
-        site.grid_gco2e_per_kwh.unwrap_or(0.0) / JOULES_PER_KWH
     }
 
     /// Penalty of a joule used by host `host`, its greenhouse gas included, in s.

@@ -146,6 +146,8 @@ fn fragments(
             max_vcpus: calibration.cap_vcpus,
             ram_mib: variant.ram_mib,
             model: None,
+            dirty_mib_per_s: None,
+            working_set_mib: None,
             output_kib,
             output_bytes_per_token: 0.0,
         });

@@ -161,7 +161,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
             timeline: &run.timeline,
             lives: &lives,
             watching: &watching,
-            migrations: &[],
+            migrations: lives.migrations(),
         };
         write_atomic(path, report::render(&contents).as_bytes())?;
     }

@@ -286,7 +286,17 @@ fn kept(path: &Path) -> Result<(Log, Kept), CompareError> {
                 kept.decided
                     .push((line.time_s, format!("{host} {}", state.name())));
             }
+            Event::MigrationStarted {
+                request,
+                fragment,
+                to,
+                ..
+            } => {
+                let told = format!("{fragment} of request {request} moves to {to}");
+                kept.decided.push((line.time_s, told));
+            }
             Event::Started { .. }
+            | Event::MigrationEnded { .. }
             | Event::Host { .. }
             | Event::FragmentDone { .. }
             | Event::HostCrashed { .. }

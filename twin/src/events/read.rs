@@ -6,6 +6,7 @@ use serde::Deserialize;
 use thiserror::Error;
 
 use super::SCHEMA;
+use crate::migration::{Cause, Step, StrategyKind};
 
 /// The longest line that is read, in bytes; a line of the largest world is shorter.
 const LONGEST_LINE: u64 = 1 << 20;
@@ -119,6 +120,55 @@ pub enum Event {
         #[serde(default)]
         ready_at_s: Option<f64>,
     },
+    /// A migration was ordered.
+    MigrationStarted {
+        /// Number of the request.
+        request: u64,
+        /// The fragment.
+        fragment: String,
+        /// The source.
+        from: String,
+        /// The destination.
+        to: String,
+        /// The order of things.
+        strategy: StrategyKind,
+    },
+    /// A migration ended.
+    MigrationEnded {
+        /// Number of the request.
+        request: u64,
+        /// The fragment.
+        fragment: String,
+        /// The source.
+        from: String,
+        /// The destination.
+        to: String,
+        /// The order of things.
+        strategy: StrategyKind,
+        /// What came of it.
+        outcome: MigrationOutcome,
+        /// At which step it failed.
+        #[serde(default)]
+        step: Option<Step>,
+        /// Why it failed.
+        #[serde(default)]
+        cause: Option<Cause>,
+        /// Whether the fragment's progress was lost with it.
+        #[serde(default)]
+        lost: Option<bool>,
+        /// Its length from the first stage to the last, in s.
+        total_s: f64,
+        /// The part of it in which the fragment was paused, in s.
+        downtime_s: f64,
+        /// The part that the fragment lost to memory that had not come, in s.
+        stall_s: f64,
+        /// Memory and execution state sent, in MiB.
+        sent_mib: f64,
+        /// Image layers fetched, in MiB.
+        fetched_mib: f64,
+        /// Rounds of copying while it ran.
+        rounds: u32,
+    },
     /// A host crashed.
     HostCrashed {
         /// The host.
@@ -157,6 +207,20 @@ pub enum Event {
         /// What it asked for.
         application: String,
     },
+}
+
+/// What came of a migration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MigrationOutcome {
+    /// The fragment is at the destination.
+    Succeeded,
+    /// A fault, or a host that was lost.
+    Failed,
+    /// It found no room.
+    Canceled,
+    /// The fragment ended first.
+    ContainerEnded,
 }
 
 /// The state of a host.
@@ -355,9 +419,9 @@ mod tests {
         check(
             &[STARTED, r#"{"time_s":1,"event":"evaporated"}"#],
             "log.jsonl:2: is no event: unknown variant `evaporated`, expected one of `started`, `host`, \
-             `arrived`, `deployed`, `fragment-done`, `completed`, `lifecycle`, `host-crashed`, \
-             `host-slow`, `link-down`, `allocation-failed`, `withdrawn`, `rejected`; the log ends in \
-             the middle of it, so the run may have been killed",
+             `arrived`, `deployed`, `fragment-done`, `completed`, `lifecycle`, `migration-started`, \
+             `migration-ended`, `host-crashed`, `host-slow`, `link-down`, `allocation-failed`, \
+             `withdrawn`, `rejected`; the log ends in the middle of it, so the run may have been killed",
         );
         let arrived =
             r#"{"time_s":2,"event":"arrived","request":0,"application":"a","context_tokens":0}"#;

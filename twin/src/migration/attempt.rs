@@ -21,6 +21,7 @@ use super::machine::{Cause, Event, Machine, Outcome, Reservation, State, Transit
 use super::{
     Container, Demand, FaultProbabilities, Migration, Report, Spec, SpecError, Stage, Step,
 };
+use crate::stream;
 use crate::units::{Mebibytes, MegabitsPerSecond};
 
 /// What is to be done next.
@@ -93,10 +94,40 @@ impl Attempt {
             migration: Migration::new(spec, expected)?,
             faults,
             key,
-            strikes_at: faults
-                .strike(key, Step::Executing)
-                .map(|share| Mebibytes(share * (spec.memory + spec.state).0)),
+            strikes_at: strikes_at(faults, key, spec.memory + spec.state),
         })
+    }
+
+    /// An attempt that is as far as `migration`, with `reservation` at the destination, and none of
+    /// whose faults has struck while `sent` of its order under way was sent.
+    ///
+    /// # Errors
+    ///
+    /// [`SpecError`] if a number makes no sense.
+    pub fn at(
+        key: u64,
+        migration: Migration,
+        faults: FaultProbabilities,
+        reservation: Reservation,
+        sent: Mebibytes,
+    ) -> Result<Self, SpecError> {
+        faults.check()?;
+        let (stage, post_copy) = (migration.stage(), migration.report().post_copy);
+        let mut attempt = Self {
+            machine: Machine::at(stage, post_copy, reservation),
+            migration,
+            faults,
+            key,
+            strikes_at: None,
+        };
+        attempt.redraw(key, sent);
+        Ok(attempt)
+    }
+
+    /// The protocol: what is being done, and what it took so far.
+    #[must_use]
+    pub fn migration(&self) -> &Migration {
+        &self.migration
     }
 
     /// The state machine: where the attempt is, what came of it.
@@ -198,6 +229,50 @@ impl Attempt {
         self.proceed()
     }
 
+    /// The container ended by itself, `elapsed_s` seconds into the order under way, with so much of
+    /// its transfer `sent`. What was reserved is to be freed.
+    ///
+    /// # Errors
+    ///
+    /// [`TransitionError`] if nothing is reserved for it, or it is being rolled back.
+    pub fn end_early(
+        &mut self,
+        elapsed_s: f64,
+        sent: Mebibytes,
+    ) -> Result<Reservation, TransitionError> {
+        let reservation = self.machine.end()?;
+        self.migration.abort(elapsed_s, sent, false);
+        Ok(reservation)
+    }
+
+    /// This attempt with its faults drawn anew by `key`, given that none has struck while `sent` of
+    /// the order under way was sent.
+    pub fn redraw(&mut self, key: u64, sent: Mebibytes) {
+        let sent = self.report().sent + sent;
+        let whole = self.spec().memory + self.spec().state;
+        // The first key under which nothing would have struck yet; there may be none.
+        for part in 0..REDRAWS {
+            self.key = stream::mix(key, part);
+            self.strikes_at = strikes_at(self.faults, self.key, whole);
+            if self.strikes_at.is_none_or(|at| at > sent) {
+                return;
+            }
+        }
+        self.strikes_at = None;
+    }
+
+    /// What the order under way demands; nothing if none is.
+    #[must_use]
+    pub fn demand(&self) -> Demand {
+        if self.check_under_way().is_err() {
+            return Demand::Nothing;
+        }
+        match (self.migration.demand(), self.fault()) {
+            (Demand::Transfer(_), Some(sent)) => Demand::Transfer(sent),
+            (demand, _) => demand,
+        }
+    }
+
     fn check_under_way(&self) -> Result<(), TransitionError> {
         let carries = match self.machine.state() {
             State::Preparing { .. } | State::Executing { .. } | State::Verifying { .. } => true,
@@ -218,10 +293,7 @@ impl Attempt {
             if let Some(ending) = self.end()? {
                 return Ok(Order::End(ending));
             }
-            let demand = match (self.migration.demand(), self.fault()) {
-                (Demand::Transfer(_), Some(sent)) => Demand::Transfer(sent),
-                (demand, _) => demand,
-            };
+            let demand = self.demand();
             if !demand.is_empty() {
                 return Ok(Order::Carry {
                     stage: self.migration.stage(),
@@ -297,6 +369,16 @@ impl Attempt {
             _ => None,
         })
     }
+}
+
+/// How often faults are drawn anew until they agree with what has happened.
+const REDRAWS: u64 = 64;
+
+/// What will have been sent of the `whole` when executing fails, if it does.
+fn strikes_at(faults: FaultProbabilities, key: u64, whole: Mebibytes) -> Option<Mebibytes> {
+    faults
+        .strike(key, Step::Executing)
+        .map(|share| Mebibytes(share * whole.0))
 }
 
 #[cfg(test)]

@@ -13,11 +13,15 @@
 //! | roll back | failed, with a way back | rolled back: what was reserved is returned |
 //! | release | failed, without a way back | failed: what was reserved is returned |
 //! | cancel | pending, planning | canceled |
+//! | end | preparing, executing, verifying | ended with its container: what was reserved is returned |
 //!
 //! Until the container has resumed at the destination the source can go on with it, so a failure
 //! costs nothing but time. A post-copy resumes while memory is still missing: from then on neither
 //! end has all of it, and a failure loses the container's progress. So does the loss of the source
 //! at any time. In every other migration the resume is part of completion.
+//!
+//! A container that does its work while it is being migrated leaves nothing to migrate: neither a
+//! success nor a failure.
 //!
 //! A transition that is not in the table is refused and changes nothing.
 //!
@@ -28,7 +32,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::Step;
+use super::{Stage, Step};
 use crate::ids::HostId;
 use crate::units::Mebibytes;
 
@@ -85,6 +89,8 @@ pub enum State {
     RolledBack,
     /// It was called off before anything was reserved.
     Canceled,
+    /// The container ended by itself.
+    Ended,
 }
 
 /// What can happen to a migration.
@@ -111,6 +117,8 @@ pub enum Event {
     Release,
     /// It is called off.
     Cancel,
+    /// The container ends by itself.
+    End,
 }
 
 /// Why a step failed.
@@ -146,6 +154,8 @@ pub enum Outcome {
     },
     /// It was called off.
     Canceled,
+    /// The container ended by itself before it could be moved as a whole.
+    ContainerEnded,
 }
 
 /// Where the container is, as far as it exists: always at one place.
@@ -158,6 +168,8 @@ pub enum Location {
     Destination,
     /// Nowhere.
     Lost,
+    /// Nowhere, since it has done its work.
+    Ended,
 }
 
 /// Why a transition was refused.
@@ -213,6 +225,34 @@ impl Machine {
         Self::default()
     }
 
+    /// A migration that is as far as `stage` of its protocol, with `reservation` at the destination.
+    pub(super) fn at(stage: Stage, post_copy: bool, reservation: Reservation) -> Self {
+        let resumed = post_copy && matches!(stage, Stage::Pull | Stage::Verify);
+        let state = match stage {
+            Stage::FetchImage | Stage::Handshake => State::Preparing { reservation },
+            Stage::Verify => State::Verifying {
+                reservation,
+                resumed,
+            },
+            Stage::Resume if !post_copy => State::Verifying {
+                reservation,
+                resumed,
+            },
+            Stage::RollBack | Stage::Aborted { .. } => State::Failed {
+                reservation: Some(reservation),
+                lost: false,
+            },
+            _ => State::Executing {
+                reservation,
+                resumed,
+            },
+        };
+        Self {
+            state,
+            outcome: None,
+        }
+    }
+
     /// Where it is.
     #[must_use]
     pub fn state(&self) -> &State {
@@ -233,6 +273,7 @@ impl Machine {
             | State::Executing { resumed: true, .. }
             | State::Verifying { resumed: true, .. } => Location::Destination,
             State::Failed { lost: true, .. } => Location::Lost,
+            State::Ended => Location::Ended,
             _ => Location::Source,
         }
     }
@@ -257,6 +298,7 @@ impl Machine {
             State::Completed
                 | State::RolledBack
                 | State::Canceled
+                | State::Ended
                 | State::Failed {
                     reservation: None,
                     lost: true
@@ -287,6 +329,10 @@ impl Machine {
                 }
             ),
             Event::Cancel => matches!(self.state, State::Pending | State::Planning),
+            Event::End => matches!(
+                self.state,
+                State::Preparing { .. } | State::Executing { .. } | State::Verifying { .. }
+            ),
         };
         if allowed {
             Ok(())
@@ -453,6 +499,21 @@ impl Machine {
         Ok(())
     }
 
+    /// The container ended by itself: what was reserved is handed out, to be freed.
+    ///
+    /// # Errors
+    ///
+    /// [`TransitionError`] if nothing is reserved for it.
+    pub fn end(&mut self) -> Result<Reservation, TransitionError> {
+        self.check(Event::End)?;
+        let Some(reservation) = self.reserved().cloned() else {
+            return Err(self.refusal(Event::End));
+        };
+        self.state = State::Ended;
+        self.outcome = Some(Outcome::ContainerEnded);
+        Ok(reservation)
+    }
+
     fn refusal(&self, event: Event) -> TransitionError {
         if event == Event::RollBack && self.location() == Location::Lost {
             return TransitionError::NoWayBack;
@@ -500,13 +561,14 @@ impl State {
             } => "failed, with its container lost and nothing reserved",
             Self::RolledBack => "rolled back",
             Self::Canceled => "canceled",
+            Self::Ended => "ended with its container",
         }
     }
 }
 
 impl Event {
     /// All events.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Plan,
         Self::Prepare,
         Self::Execute,
@@ -517,6 +579,7 @@ impl Event {
         Self::RollBack,
         Self::Release,
         Self::Cancel,
+        Self::End,
     ];
 
     /// The states from which it is possible.
@@ -532,6 +595,7 @@ impl Event {
             Self::RollBack => "failed",
             Self::Release => "failed with its container lost",
             Self::Cancel => "pending or planning",
+            Self::End => "preparing, executing or verifying",
         }
     }
 }
@@ -549,6 +613,7 @@ impl fmt::Display for Event {
             Self::RollBack => "be rolled back",
             Self::Release => "release what was reserved",
             Self::Cancel => "be canceled",
+            Self::End => "end with its container",
         })
     }
 }

@@ -198,6 +198,46 @@ impl Migration {
         })
     }
 
+    /// The migration of `spec` that is at `stage`, at whose beginning `left` was missing at the
+    /// destination, after what `report` says; the last transfer got `bandwidth_mib_per_s`.
+    ///
+    /// # Errors
+    ///
+    /// [`SpecError`] if a number makes no sense.
+    pub fn at(
+        spec: Spec,
+        stage: Stage,
+        left: Mebibytes,
+        bandwidth_mib_per_s: f64,
+        report: Report,
+    ) -> Result<Self, SpecError> {
+        let expected = bandwidth_mib_per_s / mib_per_second(MegabitsPerSecond(1.0));
+        let mut migration = Self {
+            stage,
+            left,
+            bandwidth_mib_per_s,
+            report,
+            ..Self::new(spec, MegabitsPerSecond(expected))?
+        };
+        if stage == Stage::Pull {
+            migration.begin_pull();
+        }
+        Ok(migration)
+    }
+
+    /// Pages that the destination lacked, or had in an old version, when this stage began.
+    #[must_use]
+    pub fn left(&self) -> Mebibytes {
+        self.left
+    }
+
+    /// What the last transfer between the ends got, or what is expected before there was one, in
+    /// MiB/s.
+    #[must_use]
+    pub fn bandwidth_mib_per_s(&self) -> f64 {
+        self.bandwidth_mib_per_s
+    }
+
     /// What the migration of `spec` takes at constant bandwidth, if nothing fails.
     ///
     /// # Errors

@@ -55,6 +55,53 @@ pub enum Strategy {
     Hybrid(StopRules),
 }
 
+/// The order of things, without its rules.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StrategyKind {
+    /// Pause, copy, resume.
+    StopAndCopy,
+    /// Copy in rounds while it runs; pause, copy the rest, resume.
+    #[default]
+    PreCopy,
+    /// Pause, copy the execution state, resume, pull the memory.
+    PostCopy,
+    /// Rounds as in pre-copy; the rest as in pre-copy if it is short, else as in post-copy.
+    Hybrid,
+}
+
+impl StrategyKind {
+    /// All of them.
+    pub const ALL: [Self; 4] = [
+        Self::StopAndCopy,
+        Self::PreCopy,
+        Self::PostCopy,
+        Self::Hybrid,
+    ];
+
+    /// The strategy of this kind with these rules, where it has any.
+    #[must_use]
+    pub fn with(self, rules: StopRules) -> Strategy {
+        match self {
+            Self::StopAndCopy => Strategy::StopAndCopy,
+            Self::PreCopy => Strategy::PreCopy(rules),
+            Self::PostCopy => Strategy::PostCopy,
+            Self::Hybrid => Strategy::Hybrid(rules),
+        }
+    }
+
+    /// Its name in files.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::StopAndCopy => "stop-and-copy",
+            Self::PreCopy => "pre-copy",
+            Self::PostCopy => "post-copy",
+            Self::Hybrid => "hybrid",
+        }
+    }
+}
+
 /// When rounds of copying end.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StopRules {

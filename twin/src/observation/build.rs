@@ -49,6 +49,7 @@ impl State {
         }
         build.transfers()?;
         build.balance()?;
+        build.migrations()?;
         Ok(build.state)
     }
 }
@@ -70,7 +71,7 @@ struct Build<'a> {
     outputs: Vec<usize>,
 }
 
-fn invalid<T>(field: String, problem: impl Into<String>) -> Result<T, ViewError> {
+pub(super) fn invalid<T>(field: String, problem: impl Into<String>) -> Result<T, ViewError> {
     Err(ViewError {
         field,
         problem: problem.into(),
@@ -215,8 +216,9 @@ impl<'a> Build<'a> {
                 let problem = format!("contradicts the phase or is above {inputs}");
                 return invalid(field("inputs_left"), problem);
             }
-            if f.attained_mi > 0.0 && f.phase != Phase::Running {
-                return invalid(field("attained_mi"), "must be 0 unless the fragment runs");
+            if f.attained_mi > 0.0 && !matches!(f.phase, Phase::Running | Phase::Paused) {
+                let problem = "must be 0 unless the fragment runs or is paused";
+                return invalid(field("attained_mi"), problem);
             }
             let placed = &mut self.placed[f.host.index()];
             placed.0 += usize::from(f.phase != Phase::Done);
@@ -302,7 +304,7 @@ impl<'a> Build<'a> {
             }
             host.resident.push(slot);
             let run = self.state.fragments[slot as usize];
-            if run.phase == Phase::Running {
+            if matches!(run.phase, Phase::Running | Phase::Paused) {
                 self.run(&mut host, slot, &run, field)?;
             }
         }
@@ -368,7 +370,7 @@ impl<'a> Build<'a> {
         Ok(())
     }
 
-    /// Puts a running fragment into its class.
+    /// Puts a running fragment into its class; a paused one keeps its memory.
     fn run(
         &self,
         host: &mut Host,
@@ -392,7 +394,11 @@ impl<'a> Build<'a> {
                 format!("the host's {} MiB are exceeded", host.ram_mib),
             );
         }
-        host.classes[fragment.cap].start(slot, run.started_at_mi, run.work_mi);
+        if run.phase == Phase::Paused {
+            host.holds += 1;
+        } else {
+            host.classes[fragment.cap].start(slot, run.started_at_mi, run.work_mi);
+        }
         if let Some(id) = fragment.model {
             match host.models.iter_mut().find(|m| m.model == id) {
                 Some(loaded) => loaded.users += 1,
@@ -450,19 +456,22 @@ impl<'a> Build<'a> {
                     }
                 }
             };
-            match delivery {
-                Delivery::Input { fragment } => self.inputs[fragment as usize] += 1,
-                Delivery::Output { request } => self.outputs[request as usize] += 1,
-            }
+            let kind = match delivery {
+                Delivery::Input { fragment } => {
+                    self.inputs[fragment as usize] += 1;
+                    TimerKind::Input(fragment)
+                }
+                Delivery::Output { request } => {
+                    self.outputs[request as usize] += 1;
+                    TimerKind::Output(request)
+                }
+                Delivery::Migration { number } => TimerKind::Migration(number),
+            };
             match view.progress {
                 Progress::Arriving { at } if at < self.view.now => {
                     return invalid(field("progress.at"), "must not be before now");
                 }
                 Progress::Arriving { at } => {
-                    let kind = match delivery {
-                        Delivery::Input { fragment } => TimerKind::Input(fragment),
-                        Delivery::Output { request } => TimerKind::Output(request),
-                    };
                     self.state.set_timer(at, kind);
                 }
                 Progress::Sending { from, bits_left } => {
@@ -489,6 +498,29 @@ impl<'a> Build<'a> {
         Ok(())
     }
 
+    /// Fragments are paused by migrations and by nothing else.
+    fn migrations(&mut self) -> Result<(), ViewError> {
+        for (i, view) in self.view.migrations.iter().enumerate() {
+            self.state.restore_migration(self.world, i, view)?;
+        }
+        for (i, request) in self.view.requests.iter().enumerate() {
+            let fragments = request.deployed.iter().flat_map(|d| &d.fragments);
+            for (k, fragment) in fragments.enumerate() {
+                let moves = || {
+                    let migrations = &mut self.view.migrations.iter();
+                    migrations.any(|m| m.request == request.id && usize::from(m.fragment) == k)
+                };
+                if fragment.phase == Phase::Paused && !moves() {
+                    return invalid(
+                        format!("requests[{i}].deployed.fragments[{k}].phase"),
+                        "is paused, but no migration moves it",
+                    );
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// What is still waited for must be on its way or be made by an unfinished fragment.
     fn balance(&self) -> Result<(), ViewError> {
         for (i, request) in self.view.requests.iter().enumerate() {
@@ -508,7 +540,7 @@ impl<'a> Build<'a> {
             let served = view
                 .fragments
                 .iter()
-                .any(|f| matches!(f.phase, Phase::Running | Phase::Done));
+                .any(|f| matches!(f.phase, Phase::Running | Phase::Paused | Phase::Done));
             if served != request.started.is_some() {
                 let problem = "must be there if and only if a fragment runs or has ended";
                 return invalid(field("started"), problem);

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Observation;
+use super::{MigrationView, Observation};
 use crate::host::Lifecycle;
 use crate::ids::{ApplicationId, HostId, ModelId, RequestId, VariantId};
 use crate::network::{Delivery, Endpoint};
@@ -22,6 +22,7 @@ impl Observation<'_> {
             hosts: (0..self.host_count()).map(|h| self.host_view(h)).collect(),
             requests: self.request_views(),
             transfers: self.transfer_views(),
+            migrations: self.migrations().collect(),
             rates_per_s: self.rates().collect(),
         }
     }
@@ -118,37 +119,44 @@ impl Observation<'_> {
         let target = |delivery: Delivery| match delivery {
             Delivery::Input { fragment } => {
                 let reference = self.fragment_ref(fragment);
-                (reference.request, Some(reference.fragment))
+                Some((reference.request, Some(reference.fragment)))
             }
-            Delivery::Output { request } => (self.state.requests[request as usize].id, None),
+            Delivery::Output { request } => Some((self.state.requests[request as usize].id, None)),
+            // Their views tell how far they are.
+            Delivery::Migration { .. } => None,
         };
         let mut views: Vec<TransferView> = self
             .state
             .network
             .transfers()
             .into_iter()
-            .map(|t| {
-                let (request, fragment) = target(t.delivery);
+            .filter_map(|t| {
+                let (request, fragment) = target(t.delivery)?;
                 let progress = Progress::Sending {
                     from: t.from,
                     bits_left: t.bits_left(self.state.now),
                 };
-                TransferView {
+                Some(TransferView {
                     request,
                     fragment,
                     progress,
-                }
+                })
             })
             .collect();
         let mut timers: Vec<_> = self.state.timers.iter().map(|t| t.0).collect();
         timers.sort_unstable();
         for timer in timers {
             let delivery = match timer.kind {
-                TimerKind::Boot(_) | TimerKind::Loaded(_) | TimerKind::Fault(_) => continue,
+                TimerKind::Boot(_)
+                | TimerKind::Loaded(_)
+                | TimerKind::Fault(_)
+                | TimerKind::Migration(_) => continue,
                 TimerKind::Input(fragment) => Delivery::Input { fragment },
                 TimerKind::Output(request) => Delivery::Output { request },
             };
-            let (request, fragment) = target(delivery);
+            let Some((request, fragment)) = target(delivery) else {
+                continue;
+            };
             let progress = Progress::Arriving { at: timer.at };
             views.push(TransferView {
                 request,
@@ -177,6 +185,9 @@ pub struct FleetView {
     pub requests: Vec<RequestView>,
     /// Transfers under way.
     pub transfers: Vec<TransferView>,
+    /// Migrations under way, in the order in which they were asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub migrations: Vec<MigrationView>,
     /// Arrival rates of each application, in requests per second, one a time constant.
     pub rates_per_s: Vec<[f64; RATE_WINDOWS]>,
 }

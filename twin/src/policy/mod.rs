@@ -77,6 +77,10 @@ pub const POLICIES: &[(&str, &str)] = &[
         "SciNet's A/B teacher as published",
     ),
     (
+        "edge-controller",
+        "fullest edge host with room; else those who can wait longer move to the cloud",
+    ),
+    (
         "greedy",
         "least expected penalty of each request; hosts as the forecast needs",
     ),
@@ -97,6 +101,7 @@ pub fn by_name(name: &str, world: &World, seed: u64) -> Result<Box<dyn Policy>, 
         "threshold-autoscaler" => Box::new(threshold::ThresholdAutoscaler::new(world)),
         "scinet-teacher" => Box::new(ScinetTeacher::new(world, SlaTerm::Corrected)),
         "scinet-teacher-as-committed" => Box::new(ScinetTeacher::new(world, SlaTerm::AsCommitted)),
+        "edge-controller" => Box::new(edge_controller::EdgeController::new(world)),
         "greedy" => Box::new(Stepwise::new(greedy::Greedy::new())),
         "oracle" => Box::new(Stepwise::new(oracle::Oracle::new(
             oracle::Options::default(),

@@ -1,22 +1,28 @@
 //! What is kept of a run while it goes on.
 
-use super::{COLUMNS, Lanes};
+use std::collections::BTreeMap;
+
+use super::{ARCS, COLUMNS, Lanes, Migration, Outcome};
 use crate::decision::{Decision, Deployment};
 use crate::faults::Incident;
 use crate::host::Lifecycle;
 use crate::ids::{HostId, RequestId, VariantId};
+use crate::migration;
 use crate::observation::Observation;
 use crate::policy::{Policy, PolicyError};
 use crate::simulate::EventSink;
-use crate::state::{Epoch, Request};
+use crate::state::{Course, Epoch, Request};
 use crate::units::SimTime;
 use crate::world::World;
 
-/// What each host was and when.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What each host was and when, and what moved between hosts.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Lives {
     /// For each host, what it was from when on.
     spans: Vec<Vec<(SimTime, Lifecycle)>>,
+    /// When the migrations under way were asked for, by number.
+    moving: BTreeMap<u32, SimTime>,
+    migrations: Vec<Migration>,
 }
 
 /// A stretch of time in which a host was one thing.
@@ -41,7 +47,15 @@ impl Lives {
                 .iter()
                 .map(|host| vec![(SimTime::ZERO, first(host.initially_on))])
                 .collect(),
+            moving: BTreeMap::new(),
+            migrations: Vec::new(),
         }
+    }
+
+    /// The migrations that have ended, by their end: the first [`ARCS`] of them.
+    #[must_use]
+    pub fn migrations(&self) -> &[Migration] {
+        &self.migrations
     }
 
     /// The stretches of `host` up to `end_s`, by time, none of them empty.
@@ -64,6 +78,36 @@ impl Lives {
 impl EventSink for Lives {
     fn lifecycle(&mut self, now: SimTime, host: HostId, lifecycle: Lifecycle) {
         self.spans[host.index()].push((now, lifecycle));
+    }
+
+    fn migration_started(&mut self, now: SimTime, course: &Course) {
+        self.moving.insert(course.number, now);
+    }
+
+    fn migration_ended(
+        &mut self,
+        now: SimTime,
+        course: &Course,
+        outcome: migration::Outcome,
+        _report: &migration::Report,
+    ) {
+        let started = self.moving.remove(&course.number);
+        if self.migrations.len() >= ARCS {
+            return;
+        }
+        self.migrations.push(Migration {
+            start_s: started.unwrap_or(now).seconds(),
+            end_s: now.seconds(),
+            from: course.from,
+            to: course.to,
+            outcome: match outcome {
+                migration::Outcome::Succeeded => Outcome::Completed,
+                migration::Outcome::Failed { .. } => Outcome::Failed,
+                migration::Outcome::Canceled | migration::Outcome::ContainerEnded => {
+                    Outcome::Canceled
+                }
+            },
+        });
     }
 }
 
@@ -101,6 +145,22 @@ impl EventSink for Both<'_> {
     fn lifecycle(&mut self, now: SimTime, host: HostId, lifecycle: Lifecycle) {
         self.0.lifecycle(now, host, lifecycle);
         self.1.lifecycle(now, host, lifecycle);
+    }
+
+    fn migration_started(&mut self, now: SimTime, course: &Course) {
+        self.0.migration_started(now, course);
+        self.1.migration_started(now, course);
+    }
+
+    fn migration_ended(
+        &mut self,
+        now: SimTime,
+        course: &Course,
+        outcome: migration::Outcome,
+        report: &migration::Report,
+    ) {
+        self.0.migration_ended(now, course, outcome, report);
+        self.1.migration_ended(now, course, outcome, report);
     }
 
     fn incident(&mut self, now: SimTime, incident: &Incident) {

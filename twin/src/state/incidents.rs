@@ -161,10 +161,9 @@ impl State {
         } else {
             self.hosts[h].lifecycle = Lifecycle::On;
             self.hosts[h].allocate(size, faults::key(self.key, Purpose::Speed, h));
-            self.admit(world, h);
         }
         sink.lifecycle(self.now, host, self.hosts[h].lifecycle);
-        self.reschedule(world, h);
+        self.refill(world, h, sink);
     }
 
     /// A host loses what runs on it, and boots again unless it was to go off anyway.
@@ -177,6 +176,7 @@ impl State {
             Lifecycle::Draining => Lifecycle::Off,
             _ => Lifecycle::Booting { ready_at },
         };
+        self.interrupt_migrations(world, host, sink);
         self.withdraw_all(world, host, sink);
         self.hosts[h].stop();
         if self.hosts[h].lifecycle != Lifecycle::Off {
@@ -207,6 +207,7 @@ impl State {
         let own = deployed.first..deployed.first + u32::try_from(count).unwrap_or(0);
         let mut left = [None; MAX_FRAGMENTS];
         for (fragment, host) in own.clone().zip(&mut left) {
+            self.abandon_migration(world, fragment, sink);
             let run: FragmentRun = self.fragments[fragment as usize];
             if run.phase != Phase::Done {
                 self.detach(world, fragment);
@@ -217,12 +218,13 @@ impl State {
         let of_request = |what: Delivery| match what {
             Delivery::Input { fragment } => own.contains(&fragment),
             Delivery::Output { request } => request == slot,
+            Delivery::Migration { .. } => false,
         };
         self.network.cancel(world, self.now, of_request);
         self.timers.retain(|Reverse(timer)| match timer.kind {
             TimerKind::Input(fragment) | TimerKind::Loaded(fragment) => !own.contains(&fragment),
             TimerKind::Output(request) => request != slot,
-            TimerKind::Boot(_) | TimerKind::Fault(_) => true,
+            TimerKind::Boot(_) | TimerKind::Fault(_) | TimerKind::Migration(_) => true,
         });
         self.free_fragments[count].push(deployed.first);
         let waits = &mut self.requests[slot as usize];

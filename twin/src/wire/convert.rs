@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use super::read::shorten;
 use super::{
     ArrivalRates, DecisionBody, DecisionRequest, DeployedState, Deployment, Epoch, FleetState,
-    FragmentName, FragmentState, HostState, Lifecycle, ModelState, Phase, PowerAction,
-    RequestState, SCHEMA, TransferState, WireError, WireErrorKind, WorldName,
+    FragmentName, FragmentState, HostState, Lifecycle, Migration, MigrationState, ModelState,
+    Phase, PowerAction, RequestState, SCHEMA, TransferState, WireError, WireErrorKind, WorldName,
 };
 use crate::decision::{self, Decision};
 use crate::host;
@@ -21,7 +21,7 @@ use crate::state;
 use crate::units::SimTime;
 use crate::world::{World, did_you_mean};
 
-fn inconsistent<T>(field: String, problem: String) -> Result<T, WireError> {
+pub(super) fn inconsistent<T>(field: String, problem: String) -> Result<T, WireError> {
     let problem = shorten(problem);
     Err(WireError {
         kind: WireErrorKind::Inconsistent,
@@ -98,6 +98,11 @@ impl<'a> FleetState<'a> {
                 .iter()
                 .map(TransferState::from_view)
                 .collect(),
+            migrations: view
+                .migrations
+                .iter()
+                .map(MigrationState::from_view)
+                .collect(),
             arrival_rates: view
                 .rates_per_s
                 .iter()
@@ -124,6 +129,10 @@ impl<'a> FleetState<'a> {
         for (i, transfer) in self.transfers.iter().enumerate() {
             transfers.push(transfer.to_view(i)?);
         }
+        let mut migrations = Vec::with_capacity(self.migrations.len());
+        for (i, migration) in self.migrations.iter().enumerate() {
+            migrations.push(migration.to_view(i)?);
+        }
         for (i, rates) in self.arrival_rates.iter().enumerate() {
             let Some(expected) = world.applications.get(i) else {
                 break;
@@ -145,6 +154,7 @@ impl<'a> FleetState<'a> {
             hosts,
             requests,
             transfers,
+            migrations,
             rates_per_s: self.arrival_rates.iter().map(|r| r.per_s).collect(),
         })
     }
@@ -350,6 +360,7 @@ impl FragmentState {
             state::Phase::Waiting => Phase::Waiting,
             state::Phase::Queued | state::Phase::Loading => Phase::Queued,
             state::Phase::Running => Phase::Running,
+            state::Phase::Paused => Phase::Paused,
             state::Phase::Done => Phase::Done,
         };
         Self {
@@ -365,6 +376,7 @@ impl FragmentState {
             Phase::Waiting => state::Phase::Waiting,
             Phase::Queued => state::Phase::Queued,
             Phase::Running => state::Phase::Running,
+            Phase::Paused => state::Phase::Paused,
             Phase::Done => state::Phase::Done,
         };
         FragmentView {
@@ -434,6 +446,13 @@ impl From<ViewError> for WireError {
             (".progress.from", ".from_host"),
             (".progress.bits_left", ".bits_left"),
             (".rates_per_s", ".arrival_rates"),
+            (".from", ".from_host"),
+            (".to", ".to_host"),
+            (".left", ".left_mib"),
+            (".stage_sent", ".stage_sent_mib"),
+            (".stage_elapsed", ".stage_elapsed_ns"),
+            (".sent", ".sent_mib"),
+            (".fetched", ".fetched_mib"),
         ] {
             if let Some(start) = field.strip_suffix(view) {
                 field = format!("{start}{wire}");
@@ -483,6 +502,11 @@ impl<'a> DecisionBody<'a> {
                 })
                 .collect(),
             deployments: decision.deployments.iter().filter_map(deployment).collect(),
+            migrations: decision
+                .migrations
+                .iter()
+                .map(Migration::from_decision)
+                .collect(),
         }
     }
 
@@ -521,6 +545,9 @@ impl<'a> DecisionBody<'a> {
                 hosts,
             });
         }
+        decision
+            .migrations
+            .extend(self.migrations.iter().map(|m| m.to_decision()));
         Ok(())
     }
 }

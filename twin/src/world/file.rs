@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Dispatch, SiteKind};
+use super::{Dispatch, MigrationFile, SiteKind};
 use crate::distribution::Distribution;
 use crate::objective::Objective;
 
@@ -43,6 +43,9 @@ pub struct WorldFile {
     pub sizes: Vec<SizeFile>,
     /// Groups of equal hosts.
     pub hosts: Vec<HostGroupFile>,
+    /// How running fragments are moved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub migration: Option<MigrationFile>,
     /// Models that fragments load before they run.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub models: Vec<ModelFile>,
@@ -263,6 +266,12 @@ pub struct FragmentFile {
     pub max_vcpus: f64,
     /// Memory while it is placed, in MiB.
     pub ram_mib: f64,
+    /// Pages that it writes while it runs, in MiB a second; none if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dirty_mib_per_s: Option<f64>,
+    /// The part of its memory that it writes to, in MiB; all of it if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub working_set_mib: Option<f64>,
     /// Name of the model that it needs loaded; none if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,

@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 use thiserror::Error;
 
 use super::file::{ApplicationFile, FragmentFile, HostGroupFile, SCHEMA, WorkloadFile, WorldFile};
+use super::migration::{MigrationSettings, dirtied};
 use super::{
     Application, Fragment, HostSpec, Link, MAX_APPLICATIONS, MAX_CAPS, MAX_FRAGMENTS, MAX_HOSTS,
     MAX_VARIANTS, Model, PowerCurve, Site, Variant, VmSize, World, embedded,
@@ -135,6 +136,8 @@ impl World {
         if let Some((field, problem)) = file.objective.problem() {
             return Err(check.invalid(&format!("objective.{field}"), problem));
         }
+        let migration = MigrationSettings::new(&file.migration.clone().unwrap_or_default())
+            .map_err(|(field, problem)| check.invalid(&format!("migration.{field}"), problem))?;
         let sites = check.sites(&file)?;
         let links = check.links(&file)?;
         let sizes = check.sizes(&file)?;
@@ -171,6 +174,7 @@ impl World {
             caps,
             workload,
             objective: file.objective,
+            migration,
             typical_mi: Vec::new(),
             hash: hex::encode(hash.finalize()),
             file: Arc::new(file),
@@ -557,6 +561,12 @@ impl Check<'_> {
                     .position(|c| c.total_cmp(&f.max_vcpus).is_eq())
                     .unwrap_or(0),
                 ram: Mebibytes(f.ram_mib),
+                dirtied: dirtied(
+                    f.ram_mib,
+                    f.dirty_mib_per_s.unwrap_or(0.0),
+                    f.working_set_mib,
+                )
+                .map_err(|(name, problem)| self.invalid(&field(name), problem))?,
                 model,
                 output_bytes: f.output_kib * 1024.0,
                 output_bytes_per_token: f.output_bytes_per_token,

@@ -220,12 +220,12 @@ fn steer_with(
 ) {
     let mut future = Future::new(arrivals);
     let mut decision = Decision {
-        provisioning: Vec::new(),
         deployments: vec![Deployment {
             request: RequestId(0),
             variant: VariantId(0),
             hosts: vec![HostId(0)],
         }],
+        ..Decision::none()
     };
     loop {
         match state.advance(world, &mut future, until, sink) {
@@ -409,8 +409,8 @@ fn mm1k_behind_a_gate() {
                 hosts: vec![HostId(0)],
             };
             let decision = Decision {
-                provisioning: Vec::new(),
                 deployments: vec![deployment],
+                ..Decision::none()
             };
             state.apply(&world, &decision, &mut Silent);
         }

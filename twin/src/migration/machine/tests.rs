@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::Event::{
-    Cancel, Complete, Execute, Fail, Plan, Prepare, Release, Resume, RollBack, Verify,
+    Cancel, Complete, End, Execute, Fail, Plan, Prepare, Release, Resume, RollBack, Verify,
 };
 use super::*;
 
@@ -69,6 +69,7 @@ impl Ledger {
                 .map(|r| r.iter().for_each(|r| self.free(r))),
             Event::Release => machine.release().map(|r| self.free(&r)),
             Event::Cancel => machine.cancel(),
+            Event::End => machine.end().map(|r| self.free(&r)),
         };
         done.is_ok()
     }
@@ -84,6 +85,7 @@ impl Ledger {
             State::Completed => Some((Location::Destination, 1)),
             State::RolledBack | State::Canceled => Some((Location::Source, 0)),
             State::Failed { lost: true, .. } => Some((Location::Lost, 0)),
+            State::Ended => Some((Location::Ended, 0)),
             _ => None,
         };
         if let Some((location, moved_in)) = expected {
@@ -108,7 +110,7 @@ fn after(events: &[Event], cause: Cause) -> (Machine, Ledger) {
 }
 
 /// How to reach a state, the events that are possible there, and the state's name.
-const TABLE: [(&[Event], Cause, &[Event], &str); 15] = [
+const TABLE: [(&[Event], Cause, &[Event], &str); 16] = [
     (&[], Cause::Injected, &[Plan, Cancel], "pending"),
     (
         &[Plan],
@@ -119,31 +121,31 @@ const TABLE: [(&[Event], Cause, &[Event], &str); 15] = [
     (
         &[Plan, Prepare],
         Cause::Injected,
-        &[Execute, Fail],
+        &[Execute, Fail, End],
         "preparing",
     ),
     (
         &[Plan, Prepare, Execute],
         Cause::Injected,
-        &[Resume, Verify, Fail],
+        &[Resume, Verify, Fail, End],
         "executing",
     ),
     (
         &[Plan, Prepare, Execute, Resume],
         Cause::Injected,
-        &[Verify, Fail],
+        &[Verify, Fail, End],
         "executing and resumed",
     ),
     (
         &[Plan, Prepare, Execute, Verify],
         Cause::Injected,
-        &[Complete, Fail],
+        &[Complete, Fail, End],
         "verifying",
     ),
     (
         &[Plan, Prepare, Execute, Resume, Verify],
         Cause::Injected,
-        &[Complete, Fail],
+        &[Complete, Fail, End],
         "verifying",
     ),
     (
@@ -184,6 +186,12 @@ const TABLE: [(&[Event], Cause, &[Event], &str); 15] = [
         "rolled back",
     ),
     (&[Plan, Cancel], Cause::Injected, &[], "canceled"),
+    (
+        &[Plan, Prepare, Execute, End],
+        Cause::Injected,
+        &[],
+        "ended with its container",
+    ),
 ];
 
 #[test]
