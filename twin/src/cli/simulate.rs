@@ -250,6 +250,17 @@ fn of_mechanics(world: &World, qos: &Qos) -> Vec<(&'static str, f64)> {
     if world.max_active_requests.is_some() {
         metrics.push(("requests_rejected", happened.requests_rejected as f64));
     }
+    let moved = &qos.migrations;
+    if world.file.migration.is_some() || !moved.is_empty() {
+        metrics.extend([
+            ("migrations_completed", moved.completed as f64),
+            ("migrations_failed", moved.failed as f64),
+            ("migrations_canceled", moved.canceled as f64),
+            ("migrations_sent_mib", moved.sent_mib),
+            ("migrations_downtime_s", moved.downtime_s),
+            ("migrations_stall_s", moved.stall_s),
+        ]);
+    }
     if world.faults != Faults::default() {
         metrics.extend([
             ("host_crashes", happened.host_crashes as f64),

@@ -87,6 +87,7 @@ fn simulate_prints_what_only_some_worlds_have() {
         "throttled_s",
         "cold_starts",
         "requests_rejected",
+        "migrations_completed",
         "host_crashes",
         "slow_spells",
         "link_failures",
