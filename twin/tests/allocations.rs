@@ -107,7 +107,10 @@ fn evaluations_allocate_nothing_in_the_hot_loop() {
             });
             // The lists that are handed back are allocated; their number does not grow.
             assert_eq!(of_many, of_few);
-            assert!(of_few <= 4, "{of_few} allocations for the lists handed back");
+            assert!(
+                of_few <= 4,
+                "{of_few} allocations for the lists handed back"
+            );
         }
     });
 }
