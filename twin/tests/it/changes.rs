@@ -204,3 +204,128 @@ fn the_decision_that_was_prepared_costs_nothing_more() {
     let priced = what_if::evaluate_changes(&world, &futures, alone, other)[0];
     assert_eq!((priced.hosts, priced.whole), (0, 2));
 }
+
+/// Three hosts at two sites; `top`, `size` and `fragment` add keys. With `even` work, and nothing to
+/// carry between hosts, many events fall on the same nanosecond.
+fn crafted(top: &str, size: &str, fragment: &str, even: bool) -> World {
+    let (work, kib) = if even {
+        ("{ kind = \"constant\", value = 800 }", 0)
+    } else {
+        ("{ kind = \"exponential\", mean = 900 }", 90)
+    };
+    let text = format!(
+        r#"
+schema = 1
+name = "crafted"
+description = "Few hosts."
+interval_s = 2
+dispatch = "interval"
+episode_intervals = 30
+{top}
+[objective]
+reference_power_w = 100
+reference_cost_usd_per_hour = 1
+reference_response_s = 1
+reference_rate_per_s = 1
+reference_carbon_g_per_hour = 10
+weights = {{ energy = 1, cost = 1, response = 1, sla = 1, accuracy = 1, carbon = 2 }}
+[workload]
+kind = "poisson"
+rate_per_s = 1.2
+[[sites]]
+name = "here"
+user_latency_ms = 0
+grid_gco2e_per_kwh = 360
+[[sites]]
+name = "there"
+user_latency_ms = 0
+[[links]]
+from = "here"
+to = "there"
+latency_ms = 0
+bandwidth_mbps = 2
+[[sizes]]
+name = "two"
+vcpus = 2
+mips_per_vcpu = 1000
+ram_mib = 1000
+network_mbps = 3
+power_w = [100, 110, 120, 130, 140, 150, 160, 170, 180, 190, 200]
+price_usd_per_hour = {{ here = 0.1, there = 0.2 }}
+boot_s = 3
+{size}
+[[hosts]]
+size = "two"
+site = "here"
+count = 2
+[[hosts]]
+size = "two"
+site = "there"
+count = 2
+initially_on = 1
+[[applications]]
+name = "app"
+deadline_s = 4
+input_kib = {kib}
+[[applications.variants]]
+name = "fan"
+accuracy = 1
+fragments = [
+  {{ name = "one", work_mi = {work}, max_vcpus = 1, ram_mib = 200, output_kib = {kib} {fragment} }},
+  {{ name = "two", after = ["one"], work_mi = {work}, max_vcpus = 1, ram_mib = 300, output_kib = {kib} }},
+  {{ name = "three", after = ["one"], work_mi = {work}, max_vcpus = 1, ram_mib = 300, output_kib = {kib} }},
+  {{ name = "four", after = ["two", "three"], work_mi = {work}, max_vcpus = 2, ram_mib = 100 }},
+]
+[[applications.variants]]
+name = "whole"
+accuracy = 0.8
+fragments = [{{ name = "all", work_mi = {work}, max_vcpus = 2, ram_mib = 250 {fragment} }}]
+"#
+    );
+    World::parse(&text, "crafted.toml", None).expect("the world is valid")
+}
+
+/// Walks through `world` with a few seeds; gives what was counted.
+fn walk_crafted(world: &World) -> Count {
+    let horizon = Horizon {
+        span: SimTime::from_seconds(8.0),
+        drain: SimTime::from_seconds(6.0),
+        provisions: true,
+    };
+    let mut total = Count::default();
+    for seed in 0..6 {
+        let count = walk(world, seed, 2, 8, horizon);
+        total.changes += count.changes;
+        total.whole += count.whole;
+    }
+    total
+}
+
+#[test]
+fn credits_speeds_and_models_are_followed_host_by_host() {
+    let world = crafted(
+        "models = [{ name = \"net\", ram_mib = 500, load_s = 0.7 }]",
+        "credits = { initial = 0.1, per_hour = 24, maximum = 576 }\nspeed = \"B8ms/eastus\"",
+        ", model = \"net\"",
+        false,
+    );
+    let count = walk_crafted(&world);
+    assert!(count.changes > 2 * count.whole, "{count:?}");
+}
+
+#[test]
+fn events_in_the_same_nanosecond_come_in_the_same_order() {
+    let count = walk_crafted(&crafted("", "", "", true));
+    assert!(count.changes > 0, "{count:?}");
+}
+
+#[test]
+fn where_faults_strike_or_requests_are_turned_away_rollouts_are_whole() {
+    let faults = "faults = { crash_every_s = 20, restart_s = 2, link_down_every_s = 9, \
+                  link_down_for_s = 3, slow_every_s = 9, slow_for_s = 4, slow_factor = 0.5 }";
+    for top in [faults, "max_active_requests = 3"] {
+        let count = walk_crafted(&crafted(top, "", "", false));
+        assert_eq!(count.changes, 0, "{count:?}");
+        assert!(count.whole > 0, "{count:?}");
+    }
+}
