@@ -59,6 +59,10 @@ bench:
 peers *args:
     {{ python }} twin/benches/peers/run.py {{ args }}
 
+# The twin against theory, other simulators and recordings: docs/results/validation.md
+validation *args:
+    {{ python }} twin/tests/validation/run.py {{ args }}
+
 # Known vulnerabilities among the dependencies; fetches the advisory database
 advisories:
     cargo deny --locked check advisories

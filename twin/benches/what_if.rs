@@ -5,6 +5,12 @@
 //! deciding everything later, `fixed` with that held as it was recorded. One evaluation is one
 //! decision in one future.
 //!
+//! `change` prices decisions that place one waiting request elsewhere, with everything else as it
+//! was recorded: `whole` by whole rollouts, `touched` by the hosts on which they make a difference.
+//! The fleets are `scinet-16`, the same scaled up and loaded to 60 %, and `azure-llm`. One element is
+//! one host that is touched, in both; their number for each decision is written to standard error,
+//! beside the number of hosts that the decision names otherwise.
+//!
 //! `labels` lets the oracle answer the questions of joint decisions in `azure-llm`: `boundary`
 //! those at an interval boundary, most of them about hosts, `arrival` those about single requests.
 //! One label is one question with the value of each of its answers.
@@ -27,6 +33,7 @@ use twin::units::SimTime;
 use twin::what_if::{self, Futures, Horizon};
 use twin::workload::{Arrival, Split};
 use twin::world::World;
+use twin::world::file::{WorkloadFile, WorldFile};
 
 /// Requests that wait in `scinet-16`, each to be run as a chain of two fragments.
 const WAITING: usize = 6;
@@ -167,6 +174,114 @@ fn what_if(c: &mut Criterion) {
     group.finish();
 }
 
+/// The fleet of `scinet-16`, scaled to `hosts` and loaded to 60 %.
+fn scaled(hosts: u32) -> World {
+    let embedded = World::load("scinet-16").expect("the world is embedded");
+    let mut file: WorldFile = (*embedded.file).clone();
+    for group in &mut file.hosts {
+        group.count = hosts / 2;
+    }
+    let mean_mi = embedded.typical_mi.iter().sum::<f64>() / embedded.typical_mi.len() as f64;
+    let speed = embedded.capacity().0 * f64::from(hosts) / 16.0;
+    file.workload = WorkloadFile::Poisson {
+        rate_per_s: 0.6 * speed / mean_mi,
+    };
+    World::resolve(file, "bench", None).expect("the scaled world is valid")
+}
+
+/// Decisions that place one waiting request each, on hosts of its own.
+fn changes(world: &World, observation: &Observation<'_>) -> Vec<Decision> {
+    let open: Vec<HostId> = (0..observation.host_count())
+        .map(HostId::at)
+        .filter(|&h| observation.lifecycle(h).accepts())
+        .collect();
+    let waiting: Vec<_> = observation.waiting().collect();
+    (0..DECISIONS)
+        .map(|i| {
+            let request = waiting[i % waiting.len()];
+            let variant = world.most_accurate(request.application);
+            let count = world.variant(request.application, variant).fragments.len();
+            Decision {
+                deployments: vec![Deployment {
+                    request: request.id,
+                    variant,
+                    hosts: (0..count)
+                        .map(|k| open[(7 * i + 3 * k) % open.len()])
+                        .collect(),
+                }],
+                ..Decision::none()
+            }
+        })
+        .collect()
+}
+
+/// The first moment from `from` on at which a request waits.
+fn waiting(world: &World) -> (State, Epoch) {
+    let from = warm(world);
+    let until = SimTime(from.0 + 4 * world.interval.0);
+    let mut stream = stream::named(1, "arrivals");
+    let arrivals = world.arrivals(Split::Training, until, &mut stream);
+    epochs(world, &arrivals, (from, until))
+        .into_iter()
+        .find(|(state, epoch)| Observation::new(world, state, *epoch).waiting().count() > 0)
+        .expect("a request waits soon")
+}
+
+fn change(c: &mut Criterion) {
+    let load = |name| World::load(name).expect("the world is embedded");
+    let fleets = [
+        ("16 hosts", load("scinet-16")),
+        ("16 hosts at 60 %", scaled(16)),
+        ("100 hosts at 60 %", scaled(100)),
+        ("1000 hosts at 60 %", scaled(1000)),
+        ("azure-llm", load("azure-llm")),
+    ];
+    let mut group = c.benchmark_group("change");
+    group
+        .sample_size(10)
+        .measurement_time(Duration::from_secs(3));
+    for (fleet, world) in &fleets {
+        let (state, epoch) = if *fleet == "16 hosts" {
+            pending(world)
+        } else {
+            waiting(world)
+        };
+        let observation = Observation::new(world, &state, epoch);
+        let decisions = changes(world, &observation);
+        let deadline = world.applications.iter().map(|a| a.deadline).max();
+        let horizon = Horizon {
+            span: SimTime(world.interval.0 * INTERVALS),
+            drain: SimTime(3 * deadline.unwrap_or_default().0),
+            provisions: false,
+        };
+        let mut stream = stream::named(1, "futures");
+        let mut futures = Futures::sample(&observation, 1, horizon.span, &mut stream);
+        futures.record(world, &Decision::none(), horizon);
+        futures.prepare(world, &Decision::none(), horizon);
+        let priced = what_if::evaluate_changes(world, &futures, &decisions, horizon);
+        let touched: usize = priced.iter().map(|p| p.hosts).sum();
+        let whole: usize = priced.iter().map(|p| p.whole).sum();
+        let named: usize = decisions.iter().map(|d| d.deployments[0].hosts.len()).sum();
+        eprintln!(
+            "{fleet}: {:.1} hosts touched a decision, {:.1} named; {whole} of {DECISIONS} whole",
+            touched as f64 / (DECISIONS - whole).max(1) as f64,
+            named as f64 / DECISIONS as f64,
+        );
+        group.throughput(Throughput::Elements(touched as u64));
+        for (name, pool) in pools() {
+            group.bench_function(BenchmarkId::new(format!("whole, {fleet}"), &name), |b| {
+                let evaluate = || what_if::evaluate_fixed(world, &futures, &decisions, horizon);
+                b.iter(|| black_box(pool.install(evaluate)));
+            });
+            group.bench_function(BenchmarkId::new(format!("touched, {fleet}"), &name), |b| {
+                let evaluate = || what_if::evaluate_changes(world, &futures, &decisions, horizon);
+                b.iter(|| black_box(pool.install(evaluate)));
+            });
+        }
+    }
+    group.finish();
+}
+
 /// Counts the questions that the oracle answers.
 struct Counting {
     oracle: Oracle,
@@ -235,5 +350,5 @@ fn labels(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, what_if, labels);
+criterion_group!(benches, what_if, change, labels);
 criterion_main!(benches);

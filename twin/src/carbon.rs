@@ -22,20 +22,13 @@ pub fn emissions_g(energy: Joules, gco2e_per_kwh: f64) -> f64 {
     energy.0 / JOULES_PER_KWH * gco2e_per_kwh
 }
 
-/// CO₂ equivalent of what each host of `world` used, in g; `None` if no site has a factor.
-#[must_use]
-pub fn fleet_emissions_g(world: &World, energy_of_host: &[Joules]) -> Option<f64> {
-    let factors = world
-        .hosts
-        .iter()
-        .map(|host| world.sites[host.site.index()].grid_gco2e_per_kwh);
-    let mut total = None;
-    for (energy, factor) in energy_of_host.iter().zip(factors) {
-        if let Some(factor) = factor {
-            *total.get_or_insert(0.0) += emissions_g(*energy, factor);
-        }
+impl World {
+    /// CO₂ equivalent of a joule used by host `host`, in g; zero where the site has no factor.
+    #[must_use]
+    pub fn carbon_g_per_joule(&self, host: usize) -> f64 {
+        let site = &self.sites[self.hosts[host].site.index()];
+        emissions_g(Joules(1.0), site.grid_gco2e_per_kwh.unwrap_or(0.0))
     }
-    total
 }
 
 #[cfg(test)]
@@ -51,17 +44,16 @@ mod tests {
 
     #[test]
     fn a_kwh_emits_the_factor() {
-        // 16 hosts that draw 100 W for an hour use 1.6 kWh; at 228 g/kWh that is 364.8 g.
+        // A host that draws 100 W for 16 hours uses 1.6 kWh; at 228 g/kWh that is 364.8 g.
         let world = world(Some(228.0)).expect("a right world");
-        let energy = vec![Joules(100.0 * 3600.0); 16];
-        let grams = fleet_emissions_g(&world, &energy).expect("there is a factor");
+        let grams = world.carbon_g_per_joule(0) * 100.0 * 3600.0 * 16.0;
         assert!((grams - 364.8).abs() < 1e-9, "{grams}");
     }
 
     #[test]
     fn without_a_factor_nothing_is_accounted_for() {
         let without = world(None).expect("a right world");
-        assert_eq!(fleet_emissions_g(&without, &[Joules(1.0); 16]), None);
+        assert!(without.carbon_g_per_joule(3).abs() < f64::MIN_POSITIVE);
         let plain = World::load("scinet-16").expect("an embedded world");
         assert_eq!(without.hash, plain.hash, "an absent key leaves no trace");
         let error = world(Some(-1.0)).expect_err("a negative factor");

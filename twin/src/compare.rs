@@ -196,7 +196,11 @@ pub fn direction(metric: &str) -> Option<Direction> {
         "objective" | "accuracy_mean" | "jain_fairness" | "requests_completed" => {
             Some(Direction::Higher)
         }
-        "utilization_mean" | "hosts_billed_mean" | "requests_arrived" | "migrations" => None,
+        "utilization_mean"
+        | "hosts_billed_mean"
+        | "requests_arrived"
+        | "migrations"
+        | "migrations_completed" => None,
         _ => Some(Direction::Lower),
     }
 }

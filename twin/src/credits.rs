@@ -451,6 +451,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::validation::property(256, ProptestConfig::default()))]
+
         /// Whatever is asked of a VM: the balance stays in its range, the books balance, what was
         /// used was earned or banked before, and walking from event to event ends.
         #[test]

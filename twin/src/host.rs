@@ -137,6 +137,8 @@ pub(crate) struct Host {
     /// Everything below is true at this time.
     pub(crate) updated: SimTime,
     pub(crate) capacity_mips: f64,
+    /// Utilization of one MIPS.
+    mip_share: f64,
     pub(crate) used_mips: f64,
     /// Used over available speed.
     pub(crate) utilization: f64,
@@ -271,6 +273,7 @@ impl Host {
             lifecycle: if on { Lifecycle::On } else { Lifecycle::Off },
             updated: SimTime::ZERO,
             capacity_mips: size.capacity().0,
+            mip_share: 1.0 / size.capacity().0,
             used_mips: 0.0,
             utilization: 0.0,
             power_w: if on { size.power.at(0.0).0 } else { 0.0 },
@@ -337,6 +340,7 @@ impl Host {
     /// Recomputes the speed of the whole host; [`Host::share`] must follow.
     pub(crate) fn set_capacity(&mut self, size: &VmSize) {
         self.capacity_mips = size.capacity().0 * self.speed();
+        self.mip_share = 1.0 / self.capacity_mips;
     }
 
     /// Starts a fragment that has its inputs, its memory and its model.
@@ -408,6 +412,32 @@ impl Host {
         meter
     }
 
+    /// Turns the host on, to serve from `ready_at` if it must boot, or off.
+    pub(crate) fn turn(&mut self, on: bool, ready_at: SimTime) {
+        self.lifecycle = match (self.lifecycle, on) {
+            (Lifecycle::Off, true) => Lifecycle::Booting { ready_at },
+            (Lifecycle::Draining, true) => Lifecycle::On,
+            (Lifecycle::On, false) if self.vacant() => {
+                self.stop();
+                Lifecycle::Off
+            }
+            (Lifecycle::On, false) => Lifecycle::Draining,
+            // A boot that nobody waits for is called off; its timer finds the host off.
+            (Lifecycle::Booting { .. }, false) if self.resident.is_empty() => Lifecycle::Off,
+            (same, _) => same,
+        };
+    }
+
+    /// Turns a draining host off once nothing is left on it; says whether it did.
+    pub(crate) fn turn_off_drained(&mut self) -> bool {
+        let drained = self.lifecycle == Lifecycle::Draining && self.vacant();
+        if drained {
+            self.lifecycle = Lifecycle::Off;
+            self.stop();
+        }
+        drained
+    }
+
     /// Sets the rates by water filling, and what follows from them.
     pub(crate) fn share(&mut self, size: &VmSize) {
         if !self.lifecycle.serves() {
@@ -434,7 +464,7 @@ impl Host {
         }
         self.used_mips = (available_mips - left_mips).clamp(0.0, self.capacity_mips);
         self.throttled = available_mips < self.capacity_mips && left_mips <= 0.0;
-        self.utilization = self.used_mips / self.capacity_mips;
+        self.utilization = (self.used_mips * self.mip_share).min(1.0);
         self.power_w = size.power.at(self.utilization).0;
     }
 

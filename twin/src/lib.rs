@@ -8,7 +8,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Not modeled: burst credits, faults, cold starts.
+//! Each module says what it leaves out; of a real fleet that is mainly disks, interference beyond
+//! sharing of CPUs, and faults that strike several hosts at once.
 
 pub mod arrivals;
 pub mod calibrate;
@@ -52,6 +53,9 @@ pub mod statistics;
 pub mod stream;
 pub mod summary;
 pub mod units;
+#[cfg(test)]
+#[path = "../tests/it/validation.rs"]
+mod validation;
 pub mod what_if;
 pub mod wire;
 pub mod workload;

@@ -54,6 +54,8 @@ pub(crate) struct Transfer {
     remaining_bits: f64,
     rate_bps: f64,
     updated: SimTime,
+    /// These three before the rate was changed at `updated`.
+    before: (f64, f64, SimTime),
     /// Number of transfers that were started before.
     order: u32,
     /// Egress, link and ingress: positions in the list of resources.
@@ -67,12 +69,37 @@ impl Transfer {
     pub(crate) fn bits_left(&self, now: SimTime) -> f64 {
         (self.remaining_bits - self.rate_bps * now.since(self.updated).seconds()).max(0.0)
     }
+
+    /// Sets the rate from `now` on; says whether that changes anything.
+    ///
+    /// What is left after all changes at one moment depends on the last rate alone: a transfer
+    /// that gets back the rate it had before is as if nothing had happened.
+    fn set_rate(&mut self, now: SimTime, rate_bps: f64) -> bool {
+        if self.rate_bps.to_bits() == rate_bps.to_bits() {
+            return false;
+        }
+        if self.updated == now {
+            (self.remaining_bits, self.rate_bps, self.updated) = self.before;
+        }
+        if self.rate_bps.to_bits() != rate_bps.to_bits() {
+            self.before = (self.remaining_bits, self.rate_bps, self.updated);
+            self.remaining_bits = self.bits_left(now);
+            self.updated = now;
+            self.rate_bps = rate_bps;
+        }
+        true
+    }
+
+    /// When it ends at its rate.
+    fn end(&self) -> SimTime {
+        end_at(self.updated, self.remaining_bits, self.rate_bps)
+    }
 }
 
 /// Resources that a transfer may occupy.
 const SHARES: usize = 3;
 /// No resource, or no transfer.
-const NONE: u32 = u32::MAX;
+pub(crate) const NONE: u32 = u32::MAX;
 
 /// All transfers under way.
 ///
@@ -103,6 +130,8 @@ struct Work {
     resources: Vec<Share>,
     /// Position of each resource in `resources`, if it is there.
     place: Vec<u32>,
+    /// Transfers that end at one moment.
+    ended: Vec<Transfer>,
 }
 
 /// What is left of a resource during a computation.
@@ -177,10 +206,19 @@ impl Network {
             // No rate yet: any rate is a change.
             rate_bps: -1.0,
             updated: now,
+            before: (bits, -1.0, now),
             order: self.started,
             resources: resources(world, from, to),
             neighbors: [(NONE, NONE); SHARES],
         };
+        let slot = self.insert(transfer);
+        self.started = self.started.wrapping_add(1);
+        self.rebalance(world, now, transfer.resources);
+        slot
+    }
+
+    /// Puts `transfer` into the lists of its resources, as it is.
+    fn insert(&mut self, transfer: Transfer) -> u32 {
         let slot = match self.free.pop() {
             Some(slot) => slot,
             None => {
@@ -190,20 +228,47 @@ impl Network {
         };
         self.slots[slot as usize] = transfer;
         self.ends.rank(slot as usize, transfer.order);
-        self.started = self.started.wrapping_add(1);
         for share in 0..SHARES {
             let resource = transfer.resources[share];
             if resource == NONE {
                 continue;
             }
             let after = std::mem::replace(&mut self.heads[resource as usize], slot);
-            self.slots[slot as usize].neighbors[share].1 = after;
+            self.slots[slot as usize].neighbors[share] = (NONE, after);
             if after != NONE {
                 self.neighbor(after, resource).0 = slot;
             }
         }
-        self.rebalance(world, now, transfer.resources);
         slot
+    }
+
+    /// Takes over a transfer of another network as it is, with what it delivers here.
+    pub(crate) fn adopt(&mut self, transfer: &Transfer, delivery: Delivery) {
+        let slot = self.insert(Transfer {
+            delivery,
+            ..*transfer
+        });
+        self.ends.set(slot as usize, transfer.end());
+    }
+
+    /// Gets ready for `world`, where there are no transfers.
+    pub(crate) fn fit(&mut self, world: &World) {
+        let resources = 2 * world.hosts.len() + world.links.len();
+        self.heads.resize(resources, NONE);
+    }
+
+    /// Forgets all transfers.
+    pub(crate) fn clear(&mut self) {
+        for transfer in self.slots.drain(..) {
+            for resource in transfer.resources {
+                if resource != NONE {
+                    self.heads[resource as usize] = NONE;
+                }
+            }
+        }
+        self.free.clear();
+        self.ends.clear();
+        self.started = 0;
     }
 
     /// Takes a link between sites down or up again; transfers over it stand still while it is down.
@@ -217,6 +282,11 @@ impl Network {
         self.rebalance(world, now, touched);
     }
 
+    /// Whether no link is down.
+    pub(crate) fn all_up(&self) -> bool {
+        self.down.is_empty()
+    }
+
     /// Calls off the transfers whose delivery is `unwanted`.
     pub(crate) fn cancel(
         &mut self,
@@ -227,18 +297,28 @@ impl Network {
         for slot in 0..self.slots.len() {
             let under_way = self.ends.time(slot) != SimTime::NEVER;
             if under_way && unwanted(self.slots[slot].delivery) {
-                self.take(world, now, slot);
+                let transfer = self.take_out(slot);
+                self.rebalance(world, now, transfer.resources);
             }
         }
     }
 
-    /// Takes out a transfer that has ended by `now`, if any.
-    pub(crate) fn pop_finished(&mut self, world: &World, now: SimTime) -> Option<Transfer> {
-        let (end, slot) = self.ends.first();
-        if end > now {
-            return None;
+    /// Takes out the transfers that have ended by `now`: what is left does not depend on their
+    /// order. [`Network::give_back`] takes the list back.
+    pub(crate) fn take_finished(&mut self, world: &World, now: SimTime) -> Vec<Transfer> {
+        let mut ended = std::mem::take(&mut self.work.ended);
+        ended.clear();
+        loop {
+            let (end, slot) = self.ends.first();
+            if end > now {
+                break;
+            }
+            ended.push(self.take_out(slot));
         }
-        Some(self.take(world, now, slot))
+        for transfer in &ended {
+            self.rebalance(world, now, transfer.resources);
+        }
+        ended
     }
 
     /// What is left to send of the transfer in `slot` at `now`, in bits.
@@ -248,7 +328,8 @@ impl Network {
 
     /// Stops the transfer in `slot`.
     pub(crate) fn stop(&mut self, world: &World, now: SimTime, slot: u32) {
-        self.take(world, now, slot as usize);
+        let transfer = self.take_out(slot as usize);
+        self.rebalance(world, now, transfer.resources);
     }
 
     /// Lets the transfer in `slot` have `bits` left to send at `now`.
@@ -256,12 +337,18 @@ impl Network {
         let transfer = &mut self.slots[slot as usize];
         transfer.remaining_bits = bits;
         transfer.updated = now;
+        transfer.before = (bits, -1.0, now);
         let left = SimTime::from_seconds_ceil(bits / transfer.rate_bps);
         self.ends.set(slot as usize, now.after(left).min(LAST));
     }
 
-    /// Takes out the transfer in `slot`.
-    fn take(&mut self, world: &World, now: SimTime, slot: usize) -> Transfer {
+    /// Keeps the list for its memory.
+    pub(crate) fn give_back(&mut self, ended: Vec<Transfer>) {
+        self.work.ended = ended;
+    }
+
+    /// Takes the transfer in `slot` out of the lists of its resources.
+    fn take_out(&mut self, slot: usize) -> Transfer {
         let transfer = self.slots[slot];
         self.ends.set(slot, SimTime::NEVER);
         self.free.push(u32::try_from(slot).unwrap_or(NONE));
@@ -279,7 +366,6 @@ impl Network {
                 self.neighbor(after, resource).0 = before;
             }
         }
-        self.rebalance(world, now, transfer.resources);
         transfer
     }
 
@@ -300,31 +386,21 @@ impl Network {
         }
         for &(slot, rate_bps) in &work.transfers {
             let transfer = &mut self.slots[slot as usize];
-            if transfer.rate_bps.to_bits() == rate_bps.to_bits() {
-                continue;
+            if transfer.set_rate(now, rate_bps) {
+                let end = transfer.end();
+                self.ends.set(slot as usize, end);
             }
-            transfer.remaining_bits = transfer.bits_left(now);
-            transfer.updated = now;
-            transfer.rate_bps = rate_bps;
-            let left = SimTime::from_seconds_ceil(transfer.remaining_bits / rate_bps);
-            self.ends.set(slot as usize, now.after(left).min(LAST));
         }
         self.work = work;
     }
 
     /// Capacity of the resource at `position`.
     fn capacity_bps(&self, world: &World, position: usize) -> f64 {
-        let hosts = world.hosts.len();
-        let mbps = if position < 2 * hosts {
-            world.size_of(position % hosts).network.0
-        } else {
-            let link = position - 2 * hosts;
-            if self.down.iter().any(|&l| l as usize == link) {
-                return 0.0;
-            }
-            world.links[link].bandwidth.0
-        };
-        mbps * 1e6
+        let down = |&link: &u32| 2 * world.hosts.len() + link as usize == position;
+        if self.down.iter().any(down) {
+            return 0.0;
+        }
+        rated_bps(world, position)
     }
 
     /// Collects the transfers and resources that are connected to `touched`.
@@ -406,8 +482,40 @@ fn fill(slots: &[Transfer], work: &mut Work) {
     }
 }
 
+/// Capacity of the resource at `position` unless it is down.
+fn rated_bps(world: &World, position: usize) -> f64 {
+    let hosts = world.hosts.len();
+    let mbps = if position < 2 * hosts {
+        world.size_of(position % hosts).network.0
+    } else {
+        world.links[position - 2 * hosts].bandwidth.0
+    };
+    mbps * 1e6
+}
+
+/// When a transfer ends that starts at `now` and shares its resources with no other.
+pub(crate) fn end_alone(
+    world: &World,
+    now: SimTime,
+    (from, to): (Endpoint, Endpoint),
+    bits: f64,
+) -> SimTime {
+    let rate_bps = resources(world, from, to)
+        .into_iter()
+        .filter(|&resource| resource != NONE)
+        .map(|resource| rated_bps(world, resource as usize))
+        .fold(f64::INFINITY, f64::min);
+    end_at(now, bits, rate_bps)
+}
+
+/// When `bits` have been sent at a rate set at `since`: not at the moment at which that was set.
+fn end_at(since: SimTime, bits: f64, rate_bps: f64) -> SimTime {
+    let left = SimTime::from_seconds_ceil(bits / rate_bps);
+    since.after(left.max(SimTime(1))).min(LAST)
+}
+
 /// The resources that a transfer occupies: egress, link and ingress.
-fn resources(world: &World, from: Endpoint, to: Endpoint) -> [u32; SHARES] {
+pub(crate) fn resources(world: &World, from: Endpoint, to: Endpoint) -> [u32; SHARES] {
     let hosts = world.hosts.len();
     let position = |p: usize| u32::try_from(p).unwrap_or(NONE);
     let mut resources = [NONE; SHARES];

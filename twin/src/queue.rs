@@ -96,6 +96,12 @@ impl EventQueue {
         host
     }
 
+    /// Forgets all hosts.
+    pub(crate) fn clear(&mut self) {
+        self.heap.clear();
+        self.place.clear();
+    }
+
     /// Sets the time of `host`.
     pub(crate) fn set(&mut self, host: usize, time: SimTime) {
         let at = self.place[host] as usize;

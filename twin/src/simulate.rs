@@ -260,6 +260,53 @@ pub fn run_with(
 ) -> Result<Run, RunError> {
     let end = duration(world, options);
     let mut windows = ArrivalWindows::new(world, options.split, end, arrival_stream(options));
+    run_through(world, policy, options, hooks, |run, recorder| {
+        while let Some((until, arrivals)) = windows.next_window() {
+            run.steer(arrivals, until, recorder)?;
+        }
+        Ok(())
+    })
+}
+
+/// Runs `policy` through `arrivals`, sorted by time, until every request has been answered; looked on
+/// by `hooks`.
+///
+/// Length and split of `options` have no meaning here.
+///
+/// # Errors
+///
+/// If the policy gives no decision or an infeasible one.
+pub fn run_arrivals(
+    world: &World,
+    policy: &mut dyn Policy,
+    arrivals: &[Arrival],
+    options: &Options,
+    hooks: &mut Hooks<'_>,
+) -> Result<Run, RunError> {
+    let last = arrivals.last().map_or(SimTime::ZERO, |a| a.time);
+    run_through(world, policy, options, hooks, |run, recorder| {
+        run.steer(arrivals, last.after(SimTime(1)), recorder)?;
+        while !run.state.active.is_empty() {
+            let beyond = run.state.next_boundary.after(SimTime(1));
+            run.steer(&[], beyond, recorder)?;
+        }
+        Ok(())
+    })
+}
+
+/// A run whose time is spent by `spend`.
+fn run_through<'a, 'h>(
+    world: &'a World,
+    policy: &'a mut dyn Policy,
+    options: &Options,
+    hooks: &'a mut Hooks<'h>,
+    spend: impl FnOnce(&mut Steering<'a, 'h>, &mut Recorder<'_>) -> Result<(), RunError>,
+) -> Result<Run, RunError> {
+    let mut recorder = Recorder {
+        responses: ResponseTimes::default(),
+        timeline: options.timeline.then(Vec::new),
+        events: hooks.events.take(),
+    };
     let mut run = Steering {
         world,
         policy,
@@ -269,14 +316,7 @@ pub fn run_with(
         decision_times: Vec::new(),
         intervals: 0,
     };
-    let mut recorder = Recorder {
-        responses: ResponseTimes::default(),
-        timeline: options.timeline.then(Vec::new),
-        events: run.hooks.events.take(),
-    };
-    while let Some((until, arrivals)) = windows.next_window() {
-        run.steer(arrivals, until, &mut recorder)?;
-    }
+    spend(&mut run, &mut recorder)?;
     let Steering {
         state,
         decision_times,

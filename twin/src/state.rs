@@ -7,7 +7,7 @@
 //! Events at the same nanosecond are handled in a fixed order: transfers, timers, completions (by
 //! host), arrivals, interval boundaries.
 
-mod incidents;
+pub(crate) mod incidents;
 pub(crate) mod migrate;
 
 use std::cmp::Reverse;
@@ -136,7 +136,9 @@ pub(crate) struct FragmentRun {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) struct Timer {
     pub(crate) at: SimTime,
-    pub(crate) sequence: u64,
+    /// Among equal times: by host, or by request and fragment, so that the order does not depend on
+    /// what happened elsewhere.
+    pub(crate) rank: u64,
     pub(crate) kind: TimerKind,
 }
 
@@ -168,7 +170,6 @@ pub struct State {
     pub(crate) free_fragments: Vec<Vec<u32>>,
     pub(crate) network: Network,
     pub(crate) timers: BinaryHeap<Reverse<Timer>>,
-    pub(crate) sequence: u64,
     pub(crate) rates: Vec<Rates>,
     pub(crate) next_request: u64,
     pub(crate) next_boundary: SimTime,
@@ -214,7 +215,6 @@ impl Clone for State {
         self.free_fragments.clone_from(&source.free_fragments);
         self.network.clone_from(&source.network);
         self.timers.clone_from(&source.timers);
-        self.sequence = source.sequence;
         self.rates.clone_from(&source.rates);
         self.next_request = source.next_request;
         self.next_boundary = source.next_boundary;
@@ -265,6 +265,13 @@ impl<'a> Future<'a> {
     }
 }
 
+/// The place of what is delivered to fragment `index` of `request`, or to its users, among other
+/// deliveries at the same time.
+pub(crate) fn delivery_rank(request: RequestId, index: Option<u16>) -> u64 {
+    const DELIVERIES: u64 = 2 * crate::world::MAX_FRAGMENTS as u64;
+    request.0 * DELIVERIES + index.map_or(DELIVERIES - 1, u64::from)
+}
+
 impl State {
     /// The state at the start of an episode: hosts as the world says, nothing under way. The first
     /// boundary is at time zero. Speeds of VMs and faults are those of seed 0.
@@ -292,7 +299,6 @@ impl State {
             free_fragments: vec![Vec::new(); crate::world::MAX_FRAGMENTS + 1],
             network: Network::new(world),
             timers: BinaryHeap::new(),
-            sequence: 0,
             rates: vec![Rates::default(); world.applications.len()],
             next_request: 0,
             next_boundary: SimTime::ZERO,
@@ -384,18 +390,7 @@ impl State {
         host.advance(world.size_of(h), self.now);
         let was = host.lifecycle;
         let ready_at = self.now.after(world.size_of(h).boot);
-        host.lifecycle = match (was, action.on) {
-            (Lifecycle::Off, true) => Lifecycle::Booting { ready_at },
-            (Lifecycle::Draining, true) => Lifecycle::On,
-            (Lifecycle::On, false) if host.vacant() => {
-                host.stop();
-                Lifecycle::Off
-            }
-            (Lifecycle::On, false) => Lifecycle::Draining,
-            // A boot that nobody waits for is called off; its timer finds the host off.
-            (Lifecycle::Booting { .. }, false) if host.resident.is_empty() => Lifecycle::Off,
-            (same, _) => same,
-        };
+        host.turn(action.on, ready_at);
         let is = host.lifecycle;
         if is == (Lifecycle::Booting { ready_at }) && was == Lifecycle::Off {
             self.set_timer(ready_at, TimerKind::Boot(action.host));
@@ -487,6 +482,14 @@ impl State {
         }
     }
 
+    /// Forgets the free slots of fragments, so that slots follow the order of placement from here
+    /// on, whatever has ended.
+    pub(crate) fn forget_free_slots(&mut self) {
+        for list in &mut self.free_fragments {
+            list.clear();
+        }
+    }
+
     fn allocate_fragments(&mut self, count: usize) -> u32 {
         if let Some(first) = self.free_fragments[count].pop() {
             return first;
@@ -543,12 +546,29 @@ impl State {
     }
 
     pub(crate) fn set_timer(&mut self, at: SimTime, kind: TimerKind) {
-        self.timers.push(Reverse(Timer {
-            at,
-            sequence: self.sequence,
-            kind,
-        }));
-        self.sequence += 1;
+        let rank = match kind {
+            TimerKind::Boot(host) => u64::from(host.0),
+            TimerKind::Input(fragment) | TimerKind::Loaded(fragment) => {
+                self.rank(Delivery::Input { fragment })
+            }
+            TimerKind::Output(request) => self.rank(Delivery::Output { request }),
+            TimerKind::Fault(fault) => fault.rank(),
+            TimerKind::Migration(number) => self.rank(Delivery::Migration { number }),
+        };
+        self.timers.push(Reverse(Timer { at, rank, kind }));
+    }
+
+    /// The place of a delivery among others at the same time.
+    fn rank(&self, delivery: Delivery) -> u64 {
+        match delivery {
+            Delivery::Input { fragment } => {
+                let run = &self.fragments[fragment as usize];
+                delivery_rank(self.requests[run.request as usize].id, Some(run.index))
+            }
+            Delivery::Output { request } => delivery_rank(self.requests[request as usize].id, None),
+            // After all deliveries.
+            Delivery::Migration { number } => (1 << 63) | u64::from(number),
+        }
     }
 
     /// Takes an arrival in; whether there is room for it.
@@ -610,13 +630,18 @@ impl State {
     }
 
     fn finish_transfers<S: Sink>(&mut self, world: &World, sink: &mut S) {
-        while let Some(done) = self.network.pop_finished(world, self.now) {
+        let mut ended = self.network.take_finished(world, self.now);
+        if ended.len() > 1 {
+            ended.sort_unstable_by_key(|done| self.rank(done.delivery));
+        }
+        for done in &ended {
             if let Delivery::Migration { number } = done.delivery {
                 self.carried_out(world, number, sink);
                 continue;
             }
             self.arrive_after(world, (done.from, done.to), done.delivery);
         }
+        self.network.give_back(ended);
     }
 
     fn fire_timer<S: Sink>(&mut self, world: &World, sink: &mut S) {
@@ -636,7 +661,7 @@ impl State {
             TimerKind::Input(fragment) => self.receive_input(world, fragment),
             TimerKind::Output(request) => self.deliver_output(world, request, sink),
             TimerKind::Migration(number) => {
-                if self.waits_for_timer(number, timer.sequence) {
+                if self.waits_for_timer(number, timer.at) {
                     self.carried_out(world, number, sink);
                 }
             }
@@ -645,6 +670,9 @@ impl State {
 
     fn receive_input(&mut self, world: &World, slot: u32) {
         let run = &mut self.fragments[slot as usize];
+        if run.phase != Phase::Waiting {
+            return;
+        }
         run.inputs_left -= 1;
         if run.inputs_left > 0 {
             return;
@@ -778,10 +806,7 @@ impl State {
 
     /// Turns a draining host off once nothing is left on it.
     fn drained<S: Sink>(&mut self, h: usize, sink: &mut S) {
-        let host = &mut self.hosts[h];
-        if host.lifecycle == Lifecycle::Draining && host.vacant() {
-            host.lifecycle = Lifecycle::Off;
-            host.stop();
+        if self.hosts[h].turn_off_drained() {
             sink.lifecycle(self.now, HostId::at(h), Lifecycle::Off);
         }
     }

@@ -9,25 +9,36 @@
 //!
 //! All decisions meet the same futures (common random numbers). Prices are computed in parallel
 //! and put in their place by number, so the result does not depend on the number of threads.
+//!
+//! A decision that differs in few places from one whose rollouts were written down
+//! ([`Futures::prepare`]) is priced by what differs ([`evaluate_changes`]): the cost grows with the
+//! hosts that it touches, not with the fleet, and the result is that of whole rollouts
+//! ([`evaluate_fixed`]) to the last bit.
+
+mod alone;
+mod baseline;
+mod incremental;
+mod ledger;
+mod rollout;
+mod sparse;
+mod transfers;
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 
 use rayon::prelude::*;
 
-use crate::decision::{Decision, PowerAction};
-use crate::estimate::{self, Asked, Loads};
-use crate::ids::{HostId, RequestId, VariantId};
+use crate::decision::Decision;
 use crate::observation::Observation;
-use crate::policy::greedy;
 use crate::qos::Account;
-use crate::sequence::{self, VariantOption};
-use crate::sink::Silent;
-use crate::state::{Epoch, Future, State};
+use crate::state::{Epoch, State};
 use crate::stream::{self, Stream};
 use crate::units::SimTime;
 use crate::workload::Arrival;
 use crate::world::World;
+
+use baseline::{Baseline, Log};
+use incremental::Arena;
+use rollout::{Later, Scratch, Script, Tally, Trace, roll_out};
 
 /// Possible continuations of one observation.
 #[derive(Clone, Debug)]
@@ -42,23 +53,19 @@ struct SampledFuture {
     arrivals: Vec<Arrival>,
     /// What the greedy policy decides in this future, once it has been recorded.
     script: Script,
+    /// The rollout that changes are compared with, once it has been prepared.
+    baseline: Option<Baseline>,
 }
 
-/// Decisions of a rollout: deployments by request, power actions by boundary.
-#[derive(Clone, Debug, Default)]
-struct Script {
-    deployments: BTreeMap<RequestId, (VariantId, Vec<HostId>)>,
-    powers: BTreeMap<SimTime, Vec<PowerAction>>,
-}
-
-/// How the decisions after the first one are taken.
-enum Later<'a> {
-    /// By the greedy policy.
-    Greedy,
-    /// By the greedy policy, written down.
-    Record(&'a mut Script),
-    /// As written down.
-    Replay(&'a Script),
+impl SampledFuture {
+    fn new(state: State, arrivals: Vec<Arrival>) -> Self {
+        Self {
+            state,
+            arrivals,
+            script: Script::default(),
+            baseline: None,
+        }
+    }
 }
 
 impl Futures {
@@ -81,11 +88,7 @@ impl Futures {
             state.resample(world, key);
             let mut own = stream::named(key, "future");
             let arrivals = world.future(now, now.after(span), &analogs, &mut own);
-            futures.push(SampledFuture {
-                state,
-                arrivals,
-                script: Script::default(),
-            });
+            futures.push(SampledFuture::new(state, arrivals));
         }
         Self {
             futures,
@@ -97,13 +100,8 @@ impl Futures {
     /// and for clairvoyant bounds.
     #[must_use]
     pub fn known(state: &State, epoch: Epoch, arrivals: Vec<Arrival>) -> Self {
-        let future = SampledFuture {
-            state: state.clone(),
-            arrivals,
-            script: Script::default(),
-        };
         Self {
-            futures: vec![future],
+            futures: vec![SampledFuture::new(state.clone(), arrivals)],
             epoch,
         }
     }
@@ -114,11 +112,27 @@ impl Futures {
         let epoch = self.epoch;
         self.futures.par_iter_mut().for_each(|future| {
             let mut script = Script::default();
-            SCRATCH.with_borrow_mut(|scratch| {
-                let later = Later::Record(&mut script);
-                roll_out(world, future, epoch, (decision, later), horizon, scratch)
+            SCRATCH.with_borrow_mut(|(scratch, _)| {
+                let plan = (decision, Later::Record(&mut script));
+                let tally = &mut Tally::new(world);
+                roll_out(world, (future, epoch), plan, horizon, scratch, tally);
             });
             future.script = script;
+            future.baseline = None;
+        });
+    }
+
+    /// Writes down what happens in each future after `decision`, with everything that is decided
+    /// later as it was recorded, for [`evaluate_changes`].
+    pub fn prepare(&mut self, world: &World, decision: &Decision, horizon: Horizon) {
+        let epoch = self.epoch;
+        self.futures.par_iter_mut().for_each(|future| {
+            let mut log = Log::new(world);
+            SCRATCH.with_borrow_mut(|(scratch, _)| {
+                let plan = (decision, Later::Replay(&future.script));
+                roll_out(world, (future, epoch), plan, horizon, scratch, &mut log);
+            });
+            future.baseline = Baseline::new(world, future, decision, horizon, log);
         });
     }
 
@@ -147,17 +161,8 @@ pub struct Horizon {
     pub provisions: bool,
 }
 
-/// Buffers of one thread.
-#[derive(Debug, Default)]
-struct Scratch {
-    state: Option<State>,
-    loads: Loads,
-    decision: Decision,
-    options: Vec<VariantOption>,
-}
-
 thread_local! {
-    static SCRATCH: RefCell<Scratch> = RefCell::new(Scratch::default());
+    static SCRATCH: RefCell<(Scratch, Arena)> = RefCell::default();
 }
 
 /// The account of each decision in each future, decision by decision: what happens from now to the
@@ -169,34 +174,11 @@ pub fn accounts(
     decisions: &[Decision],
     horizon: Horizon,
 ) -> Vec<Vec<Account>> {
-    price(world, futures, decisions, horizon, false)
-}
-
-fn price(
-    world: &World,
-    futures: &Futures,
-    decisions: &[Decision],
-    horizon: Horizon,
-    fixed: bool,
-) -> Vec<Vec<Account>> {
-    let count = futures.len();
-    let cells: Vec<Account> = (0..decisions.len() * count)
-        .into_par_iter()
-        .map(|cell| {
-            let (decision, future) = (&decisions[cell / count], &futures.futures[cell % count]);
-            SCRATCH.with_borrow_mut(|scratch| {
-                let later = if fixed {
-                    Later::Replay(&future.script)
-                } else {
-                    Later::Greedy
-                };
-                let plan = (decision, later);
-                roll_out(world, future, futures.epoch, plan, horizon, scratch)
-            })
-        })
-        .collect();
+    let cells = price(futures, decisions, |decision, future| {
+        whole(world, (futures, future), decision, horizon, false)
+    });
     cells
-        .chunks(count.max(1))
+        .chunks(futures.len().max(1))
         .map(<[Account]>::to_vec)
         .collect()
 }
@@ -210,7 +192,11 @@ pub fn evaluate(
     decisions: &[Decision],
     horizon: Horizon,
 ) -> Vec<f64> {
-    values(world, &accounts(world, futures, decisions, horizon))
+    let cells = price(futures, decisions, |decision, future| {
+        whole(world, (futures, future), decision, horizon, false)
+    });
+    let chunks = cells.chunks(futures.len().max(1));
+    chunks.map(|list| value(world, list.iter())).collect()
 }
 
 /// As [`evaluate`], with everything that is decided later held as it was recorded
@@ -225,184 +211,105 @@ pub fn evaluate_fixed(
     decisions: &[Decision],
     horizon: Horizon,
 ) -> Vec<f64> {
-    values(world, &price(world, futures, decisions, horizon, true))
+    let cells = price(futures, decisions, |decision, future| {
+        whole(world, (futures, future), decision, horizon, true)
+    });
+    let chunks = cells.chunks(futures.len().max(1));
+    chunks.map(|list| value(world, list.iter())).collect()
 }
 
-fn values(world: &World, accounts: &[Vec<Account>]) -> Vec<f64> {
-    accounts
-        .iter()
-        .map(|list| {
-            let sum: f64 = list.iter().map(|a| a.penalty(&world.objective)).sum();
-            -sum / list.len().max(1) as f64
+/// What [`evaluate_changes`] finds out about a decision.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Priced {
+    /// Its value, that of [`evaluate_fixed`] to the last bit.
+    pub value: f64,
+    /// Hosts that were simulated, over all futures in which that was enough.
+    pub hosts: usize,
+    /// Futures in which only a whole rollout could tell.
+    pub whole: usize,
+}
+
+/// As [`evaluate_fixed`], at a cost that grows with the hosts on which a decision makes a
+/// difference to the one that was prepared ([`Futures::prepare`]).
+///
+/// Whole rollouts answer where nothing was prepared for this horizon, and where hosts act on each
+/// other in other ways than through their fragments' inputs: where a request must wait because no
+/// host takes it as planned, where fragments are migrated, or where two events fall on the same nanosecond and may come in either
+/// order.
+#[must_use]
+pub fn evaluate_changes(
+    world: &World,
+    futures: &Futures,
+    decisions: &[Decision],
+    horizon: Horizon,
+) -> Vec<Priced> {
+    let cells = price(futures, decisions, |decision, future| {
+        let found = future
+            .baseline
+            .as_ref()
+            .filter(|baseline| baseline.horizon == horizon)
+            .and_then(|baseline| {
+                SCRATCH.with_borrow_mut(|(_, arena)| {
+                    incremental::price(world, &future.state, baseline, decision, arena)
+                })
+            });
+        let (account, hosts) = found.map_or_else(
+            || {
+                let account = whole(world, (futures, future), decision, horizon, true);
+                (account, None)
+            },
+            |(account, hosts)| (account, Some(hosts)),
+        );
+        (account, hosts)
+    });
+    let chunks = cells.chunks(futures.len().max(1));
+    chunks
+        .map(|list| Priced {
+            value: value(world, list.iter().map(|cell| &cell.0)),
+            hosts: list.iter().filter_map(|cell| cell.1).sum(),
+            whole: list.iter().filter(|cell| cell.1.is_none()).count(),
         })
         .collect()
 }
 
-fn roll_out(
+/// What `one` says of each decision in each future, decision by decision.
+fn price<T: Send>(
+    futures: &Futures,
+    decisions: &[Decision],
+    one: impl Fn(&Decision, &SampledFuture) -> T + Sync,
+) -> Vec<T> {
+    let count = futures.len();
+    (0..decisions.len() * count)
+        .into_par_iter()
+        .map(|cell| one(&decisions[cell / count], &futures.futures[cell % count]))
+        .collect()
+}
+
+/// The account of `decision` in `future` by a whole rollout.
+fn whole(
     world: &World,
-    future: &SampledFuture,
-    epoch: Epoch,
-    (decision, mut later): (&Decision, Later<'_>),
+    (futures, future): (&Futures, &SampledFuture),
+    decision: &Decision,
     horizon: Horizon,
-    scratch: &mut Scratch,
+    fixed: bool,
 ) -> Account {
-    let mut state = match scratch.state.take() {
-        Some(mut state) => {
-            state.clone_from(&future.state);
-            state
-        }
-        None => future.state.clone(),
+    let later = if fixed {
+        Later::Replay(&future.script)
+    } else {
+        Later::Greedy
     };
-    let before = Account::of(world, &state);
-    let now = state.now();
-    state.apply(world, decision, &mut Silent);
-    answer(world, &mut state, epoch, false, &mut later, scratch);
-    let mut arrivals = Future::new(&future.arrivals);
-    let until = now.after(horizon.span);
-    loop {
-        let epoch = state.advance(world, &mut arrivals, until, &mut Silent);
-        if epoch == Epoch::End {
-            break;
-        }
-        answer(
-            world,
-            &mut state,
-            epoch,
-            horizon.provisions,
-            &mut later,
-            scratch,
-        );
-    }
-    let billed = Account::of(world, &state);
-    let idle = above_idle(world, &state);
-    let until = until.after(horizon.drain);
-    let mut none = Future::empty();
-    while !state.active.is_empty() {
-        let epoch = state.advance(world, &mut none, until, &mut Silent);
-        if epoch == Epoch::End {
-            break;
-        }
-        answer(world, &mut state, epoch, false, &mut later, scratch);
-    }
-    let served = Account::of(world, &state);
-    // Work that is left at the horizon is paid for too, or putting it off would seem to save it.
-    let after = above_idle(world, &state);
-    scratch.state = Some(state);
-    Account {
-        energy_j: billed.energy_j + after.0 - idle.0,
-        carbon_g: billed.carbon_g + after.1 - idle.1,
-        cost_usd: billed.cost_usd,
-        ..served
-    }
-    .since(&before)
+    let mut tally = Tally::new(world);
+    SCRATCH.with_borrow_mut(|(scratch, _)| {
+        let plan = (decision, later);
+        let place = (future, futures.epoch);
+        roll_out(world, place, plan, horizon, scratch, &mut tally);
+    });
+    tally.ledger().account()
 }
 
-/// Energy so far beyond what the hosts would have used idle, in J, and its greenhouse gas, in g.
-fn above_idle(world: &World, state: &State) -> (f64, f64) {
-    let (mut energy_j, mut carbon_g) = (0.0, 0.0);
-    for (h, host) in state.hosts.iter().enumerate() {
-        let meter = host.meter(state.now);
-        let above_j = meter.energy_j - world.size_of(h).power.at(0.0).0 * meter.billed.seconds();
-        energy_j += above_j;
-        carbon_g += above_j * world.carbon_g_per_joule(h);
-    }
-    (energy_j, carbon_g)
-}
-
-/// Decides in a rollout.
-fn answer(
-    world: &World,
-    state: &mut State,
-    epoch: Epoch,
-    provision: bool,
-    later: &mut Later<'_>,
-    scratch: &mut Scratch,
-) {
-    let boundary = epoch == Epoch::Boundary && provision;
-    if !boundary && state.waiting.is_empty() {
-        return;
-    }
-    if let Later::Replay(script) = later {
-        replay(world, state, boundary, script);
-        if state.waiting.is_empty() {
-            return;
-        }
-    }
-    scratch.loads.sample(world, state);
-    if boundary && !matches!(later, Later::Replay(_)) {
-        let observation = Observation::new(world, state, epoch);
-        let demand_mips = estimate::demand_mips(world, observation.rates());
-        scratch.decision.clear();
-        let Scratch {
-            loads, decision, ..
-        } = scratch;
-        greedy::provision(&observation, loads, demand_mips, decision);
-        for action in &scratch.decision.provisioning {
-            state.power(world, *action, &mut Silent);
-        }
-        if let Later::Record(script) = later {
-            script
-                .powers
-                .insert(state.now, scratch.decision.provisioning.clone());
-        }
-    }
-    let mut next = 0;
-    while let Some(&slot) = state.waiting.get(next) {
-        let request = &state.requests[slot as usize];
-        let (id, asked) = (
-            request.id,
-            Asked {
-                application: request.application,
-                age_s: state.now.since(request.arrived).seconds(),
-                context_tokens: request.context_tokens,
-            },
-        );
-        sequence::variant_options(world, &scratch.loads, &asked, &mut scratch.options);
-        let best = greedy::least(scratch.options.iter().map(|o| o.penalty));
-        let Some(option) = scratch.options.get(best) else {
-            next += 1;
-            continue;
-        };
-        state.waiting.remove(next);
-        state.place(world, slot, option.variant, &option.hosts);
-        if let Later::Record(script) = later {
-            script
-                .deployments
-                .insert(id, (option.variant, option.hosts.clone()));
-        }
-        if state.waiting.len() > next {
-            let fragments = &world.variant(asked.application, option.variant).fragments;
-            for (fragment, host) in fragments.iter().zip(&option.hosts) {
-                let work = estimate::fresh_mi(world, &asked, fragment);
-                scratch
-                    .loads
-                    .plan_fragment(host.index(), work, fragment.ram.0);
-            }
-        }
-    }
-}
-
-/// Does what `script` says; requests that it does not name, or whose hosts do not take fragments
-/// here, go on waiting.
-fn replay(world: &World, state: &mut State, boundary: bool, script: &Script) {
-    if boundary {
-        for action in script.powers.get(&state.now).into_iter().flatten() {
-            state.power(world, *action, &mut Silent);
-        }
-    }
-    let mut next = 0;
-    while let Some(&slot) = state.waiting.get(next) {
-        let planned = script.deployments.get(&state.requests[slot as usize].id);
-        match planned {
-            Some((variant, hosts))
-                if hosts
-                    .iter()
-                    .all(|h| state.hosts[h.index()].lifecycle.accepts()) =>
-            {
-                state.waiting.remove(next);
-                state.place(world, slot, *variant, hosts);
-            }
-            _ => next += 1,
-        }
-    }
+/// Minus the mean penalty.
+fn value<'a>(world: &World, accounts: impl ExactSizeIterator<Item = &'a Account>) -> f64 {
+    let count = accounts.len().max(1) as f64;
+    let sum: f64 = accounts.map(|a| a.penalty(&world.objective)).sum();
+    -sum / count
 }

@@ -41,9 +41,6 @@ pub const MAX_MODELS: usize = 64;
 /// The most distinct parallelism caps that the fragments of a world may have.
 pub const MAX_CAPS: usize = 8;
 
-/// Joules in a kilowatt-hour.
-const JOULES_PER_KWH: f64 = 3.6e6;
-
 /// A resolved world.
 #[derive(Clone, Debug)]
 pub struct World {
@@ -300,14 +297,6 @@ impl World {
     pub fn needs_mib(&self, fragment: &Fragment) -> f64 {
         let model = fragment.model.map_or(0.0, |m| self.models[m.index()].ram.0);
         fragment.ram.0 + model
-    }
-
-    /// Greenhouse gas of a joule used by host `host`, in g CO2e; zero where the site's grid is not
-    /// known.
-    #[must_use]
-    pub fn carbon_g_per_joule(&self, host: usize) -> f64 {
-        let site = &self.sites[self.hosts[host].site.index()];
-        site.grid_gco2e_per_kwh.unwrap_or(0.0) / JOULES_PER_KWH
     }
 
     /// Penalty of a joule used by host `host`, its greenhouse gas included, in s.

@@ -4,14 +4,12 @@
 //! A core does 1 MI a second, so a fragment's work in MI is the task's work in s. Nothing is sent
 //! over the network, and memory never runs out.
 
-use twin::checker;
 use twin::decision::{Decision, Deployment};
 use twin::ids::{ApplicationId, HostId, RequestId, VariantId};
 use twin::observation::Observation;
 use twin::policy::{Policy, PolicyError};
-use twin::qos::{Qos, ResponseTimes};
-use twin::sink::Sink;
-use twin::state::{Epoch, Future, State};
+use twin::qos::Qos;
+use twin::simulate::{self, EventSink, Hooks, Options};
 use twin::units::SimTime;
 use twin::workload::Arrival;
 use twin::world::{World, WorldError};
@@ -114,22 +112,14 @@ impl Policy for InTurn {
     }
 }
 
-/// Notes when each task ends, and its response time.
-struct Ends<'a> {
-    arrivals: &'a [Arrival],
-    ends_s: &'a mut [f64],
-    responses: ResponseTimes,
-    ended: usize,
-}
+/// Notes when each task ends, in s.
+struct Ends<'a>(&'a mut [f64]);
 
-impl Sink for Ends<'_> {
+impl EventSink for Ends<'_> {
     // The last fragment's end is the request's: its output has nowhere to go and no latency.
     fn fragment_done(&mut self, now: SimTime, request: RequestId, _index: usize, _host: HostId) {
         let index = usize::try_from(request.0).unwrap_or(usize::MAX);
-        let response = now.since(self.arrivals[index].time);
-        self.responses.note(response);
-        self.ends_s[index] = now.seconds();
-        self.ended += 1;
+        self.0[index] = now.seconds();
     }
 }
 
@@ -139,26 +129,12 @@ impl Sink for Ends<'_> {
 ///
 /// If the policy gives no decision or an infeasible one.
 pub(crate) fn run(world: &World, arrivals: &[Arrival], ends_s: &mut [f64]) -> anyhow::Result<Qos> {
-    let mut policy = InTurn { next: 0 };
-    let mut state = State::new(world);
-    let mut future = Future::new(arrivals);
-    let mut decision = Decision::none();
-    let mut ends = Ends {
-        arrivals,
-        ends_s,
-        responses: ResponseTimes::default(),
-        ended: 0,
+    let mut ends = Ends(ends_s);
+    let mut hooks = Hooks {
+        events: Some(&mut ends),
+        ..Hooks::default()
     };
-    while ends.ended < arrivals.len() {
-        let epoch = state.advance(world, &mut future, SimTime::NEVER, &mut ends);
-        if epoch == Epoch::End {
-            break;
-        }
-        let observation = Observation::new(world, &state, epoch);
-        decision.clear();
-        policy.decide(&observation, &mut decision)?;
-        checker::check(&observation, &decision)?;
-        state.apply(world, &decision, &mut ends);
-    }
-    Ok(Qos::of(world, &state, &mut ends.responses))
+    let (mut policy, options) = (InTurn { next: 0 }, Options::new(0));
+    let run = simulate::run_arrivals(world, &mut policy, arrivals, &options, &mut hooks)?;
+    Ok(run.qos)
 }

@@ -57,6 +57,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::validation::property(256, ProptestConfig::default()))]
+
         #[test]
         fn shares_are_exact_capped_and_fair(
             capacity in 0_u64..1000,

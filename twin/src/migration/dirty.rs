@@ -132,37 +132,6 @@ impl DirtyPages {
 mod tests {
     use super::*;
 
-    /// 3 million random writes a second to 1 GiB in pages of 4 KiB: W = 1024 MiB and
-    /// r = 3e6 · 4 / 1024 = 11718.75 MiB/s. The rate over a window t is D(t) / t. The published
-    /// column, "theoretical (at 3M wr/sec)" of QEMU's commit 34a68001f1, follows from some
-    /// 3.014 million writes a second, which is why the shortest windows differ by 0.2 %.
-    #[test]
-    fn dirty_rates_are_those_that_qemu_publishes() {
-        let writes = DirtyPages::WorkingSet {
-            size: Mebibytes(1024.0),
-            rate_mib_per_s: 3e6 * 4.0 / 1024.0,
-        };
-        for (window_ms, published_mib_per_s) in [
-            (100.0, 6996.0),
-            (200.0, 4606.0),
-            (300.0, 3305.0),
-            (400.0, 2534.0),
-            (500.0, 2041.0),
-            (750.0, 1365.0),
-            (1000.0, 1024.0),
-            (1500.0, 683.0),
-            (2000.0, 512.0),
-        ] {
-            let window_s = window_ms / 1e3;
-            let rate = writes.after(window_s).0 / window_s;
-            let error = (rate / published_mib_per_s - 1.0).abs();
-            assert!(
-                error < 0.0025,
-                "{window_ms} ms: {rate} MiB/s, off by {error}"
-            );
-        }
-    }
-
     /// The rate against the difference of D over 2 µs.
     #[test]
     fn the_rate_is_the_derivative() {

@@ -111,7 +111,7 @@ fn run(spec: Spec, strategy: Strategy, mbps: f64) -> Report {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(128))]
+    #![proptest_config(crate::validation::property(128, ProptestConfig::default()))]
 
     #[test]
     fn every_report_adds_up(

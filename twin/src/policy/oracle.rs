@@ -155,9 +155,13 @@ impl Oracle {
         };
         if !self.recorded {
             futures.record(world, context.decision, horizon);
+            futures.prepare(world, context.decision, horizon);
             self.recorded = true;
         }
-        what_if::evaluate_fixed(world, futures, decisions, horizon)
+        what_if::evaluate_changes(world, futures, decisions, horizon)
+            .iter()
+            .map(|priced| priced.value)
+            .collect()
     }
 
     fn power(&mut self, context: &Context<'_>, candidates: &[Option<HostId>]) {

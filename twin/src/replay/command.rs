@@ -105,7 +105,8 @@ fn replay_testbed(args: &Args, manifest: &testbed::Manifest) -> anyhow::Result<S
     let span = |name: &str, window: &Option<Window>, default: (usize, usize)| {
         let span = match window {
             Some(window) => window
-                .intervals(SimTime::from_seconds(manifest.interval_s), count)
+                // Intervals beyond the last are refused later, not cut off.
+                .intervals(SimTime::from_seconds(manifest.interval_s), usize::MAX)
                 .map_err(|problem| ReplayError::Options(format!("--{name}: {problem}")))?,
             None => Span {
                 from_interval: default.0,

@@ -51,8 +51,8 @@ pub fn load(path: &Path) -> Result<Vec<Sample>, ReplayError> {
     }
     let usual = points[1].0 - points[0].0;
     let start = points[0].0.saturating_sub(usual);
-    let befores = std::iter::once(start).chain(points.iter().map(|&(time_ms, _)| time_ms));
-    let samples = befores.zip(&points).map(|(before, &(time_ms, power_w))| {
+    let earlier = std::iter::once(start).chain(points.iter().map(|&(time_ms, _)| time_ms));
+    let samples = earlier.zip(&points).map(|(before, &(time_ms, power_w))| {
         let gap = (time_ms - before) * 2 > usual * 3;
         let from = if gap { time_ms - usual } else { before };
         Sample {

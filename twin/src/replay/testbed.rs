@@ -428,6 +428,8 @@ fn waits(script: &Script, scope: &Scope) -> (f64, f64) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::LazyLock;
+
     use super::*;
     use crate::calibrate::inputs::Inputs;
     use crate::world::PowerCurve;
@@ -436,18 +438,19 @@ mod tests {
         75.2, 78.2, 84.1, 89.6, 94.9, 100.0, 105.0, 109.0, 112.0, 115.0, 117.0,
     ];
 
-    fn first_half() -> (Recording, Model) {
+    /// The embedded recording and a fit of its first half, made once for all tests.
+    static FIRST_HALF: LazyLock<(Recording, Model)> = LazyLock::new(|| {
         let recording = Recording::embedded().expect("the embedded files are right");
         let inputs = Inputs::embedded().expect("the embedded inputs are right");
         let model = calibrate(&recording, &inputs, PowerCurve(POWER_W), 5.0, (0, 350))
             .expect("the first half can be fitted");
         (recording, model)
-    }
+    });
 
     #[test]
     fn the_second_half_is_predicted_from_the_first() {
-        let (recording, model) = first_half();
-        let report = replay(&recording, &model, (350, 701), 40, 0).expect("a recorded window");
+        let (recording, model) = &*FIRST_HALF;
+        let report = replay(recording, model, (350, 701), 40, 0).expect("a recorded window");
         assert_eq!(report.requests, 390);
         let (calibrated, online) = (report.calibrated.figures, report.online.figures);
         // The target is 3 %; the calibrated twin misses it in single intervals.
@@ -461,7 +464,7 @@ mod tests {
         // Fragments took longer in the second half, and the test for drift says so.
         assert!(report.drift.window_residual_s > 1.5, "{:?}", report.drift);
         assert!(report.drift.window_alarm.is_some_and(|a| a.longer));
-        let again = replay(&recording, &model, (350, 701), 40, 0).expect("a recorded window");
+        let again = replay(recording, model, (350, 701), 40, 0).expect("a recorded window");
         assert_eq!(report, again);
     }
 
@@ -470,10 +473,10 @@ mod tests {
         // From interval 500 on hosts compute all the time and fragments take ten intervals longer:
         // up to then the online twin finds the same drift to the last bit.
         const FROM: u32 = 500;
-        let (recording, model) = first_half();
+        let (recording, model) = &*FIRST_HALF;
         let found = |change: bool| {
-            let mut script = Script::new(&recording, &model, (300, 701)).expect("it is known");
-            let mut samples = outcome::recorded_samples(&recording, &script);
+            let mut script = Script::new(recording, model, (300, 701)).expect("it is known");
+            let mut samples = outcome::recorded_samples(recording, &script);
             let from = (FROM - script.span.0) as usize * script.hosts;
             if change {
                 for (_, percent) in samples[from..].iter_mut().flatten() {
@@ -485,8 +488,8 @@ mod tests {
                     }
                 }
             }
-            let run = |drift: &Drift| drive::replications(&script, &model, drift, 3, 4);
-            follow(&script, &model, &samples, &run(&Drift::default()), &run)
+            let run = |drift: &Drift| drive::replications(&script, model, drift, 3, 4);
+            follow(&script, model, &samples, &run(&Drift::default()), &run)
         };
         let (a, b) = (found(false), found(true));
         let before = (FROM - 300) as usize;
@@ -499,12 +502,10 @@ mod tests {
 
     #[test]
     fn a_calibration_survives_its_file() {
-        let (_, model) = first_half();
+        let (_, model) = &*FIRST_HALF;
         let text = model.to_toml().expect("all numbers are finite");
-        assert_eq!(
-            Model::parse(&text, "c.toml").expect("it was written"),
-            model
-        );
+        let read = Model::parse(&text, "c.toml").expect("it was written");
+        assert_eq!(&read, model);
         let error = Model::parse(&text.replace("speed = 1.", "speed = -1."), "c.toml")
             .expect_err("speeds are above zero")
             .to_string();
@@ -518,15 +519,16 @@ mod tests {
 
     #[test]
     fn errors_say_what_is_missing() {
-        let (recording, mut model) = first_half();
-        let error = replay(&recording, &model, (350, 800), 2, 0).expect_err("too long");
+        let (recording, model) = &*FIRST_HALF;
+        let mut model = model.clone();
+        let error = replay(recording, &model, (350, 800), 2, 0).expect_err("too long");
         assert_eq!(
             error.to_string(),
             "--window 350..800: hosts were recorded in the intervals 1..701, and requests must \
              arrive in the window; choose one within"
         );
         model.fragments.retain(|f| f.application != "vii");
-        let error = replay(&recording, &model, (350, 701), 2, 0).expect_err("vii is missing");
+        let error = replay(recording, &model, (350, 701), 2, 0).expect_err("vii is missing");
         assert!(error.to_string().contains("\"vii\""), "{error}");
     }
 }

@@ -10,6 +10,7 @@ use crate::host::Lifecycle;
 use crate::ids::{HostId, SiteId};
 use crate::network::Delivery;
 use crate::sink::Sink;
+use crate::speed::SpeedModel;
 use crate::stream;
 use crate::units::SimTime;
 use crate::world::{MAX_FRAGMENTS, World};
@@ -32,6 +33,21 @@ impl Fault {
     fn hidden(self) -> bool {
         matches!(self, Self::Crash(..) | Self::Slow(..) | Self::LinkDown(..))
     }
+
+    /// Its place among timers at the same time: that of its host or link.
+    pub(super) fn rank(self) -> u64 {
+        match self {
+            Self::Crash(host, _) | Self::Slow(host, _) => u64::from(host.0),
+            Self::Recovered(host) | Self::Drift(host) => u64::from(host.0),
+            Self::LinkDown(link, _) | Self::LinkUp(link) => u64::from(link),
+        }
+    }
+}
+
+/// When the next period of a speed begins.
+pub(crate) fn next_drift(model: &SpeedModel, now: SimTime) -> SimTime {
+    let period = model.period().0;
+    SimTime((now.0 / period + 1).saturating_mul(period))
 }
 
 impl State {
@@ -92,8 +108,7 @@ impl State {
     /// Sets the timer of the next period of a host's speed.
     fn expect_drift(&mut self, world: &World, host: HostId) {
         if let Some(model) = &world.size_of(host.index()).speed {
-            let period = model.period().0;
-            let next = SimTime((self.now.0 / period + 1).saturating_mul(period));
+            let next = next_drift(model, self.now);
             self.set_timer(next, TimerKind::Fault(Fault::Drift(host)));
         }
     }

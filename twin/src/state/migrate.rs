@@ -99,8 +99,8 @@ pub(crate) enum Carrier {
     Nobody,
     /// The transfer in this slot of the network.
     Transfer(u32),
-    /// The timer with this sequence number.
-    Timer(u64),
+    /// The timer of this moment.
+    Timer(SimTime),
 }
 
 /// A migration under way.
@@ -304,9 +304,8 @@ impl State {
 
     /// Lets a migration begin once the model that its fragment needs is loaded.
     pub(crate) fn await_model(&mut self, place: usize, ready_at: SimTime) {
-        let sequence = self.sequence;
         let moving = &mut self.migrations.under_way[place];
-        moving.carrier = Carrier::Timer(sequence);
+        moving.carrier = Carrier::Timer(ready_at);
         let number = moving.course.number;
         self.set_timer(ready_at, TimerKind::Migration(number));
     }
@@ -357,11 +356,11 @@ impl State {
         }
     }
 
-    /// Whether the migration waits for the timer with that sequence number.
-    pub(super) fn waits_for_timer(&self, number: u32, sequence: u64) -> bool {
-        self.migrations.place(number).is_some_and(|place| {
-            self.migrations.under_way[place].carrier == Carrier::Timer(sequence)
-        })
+    /// Whether the migration waits for its timer of that moment.
+    pub(super) fn waits_for_timer(&self, number: u32, at: SimTime) -> bool {
+        self.migrations
+            .place(number)
+            .is_some_and(|place| self.migrations.under_way[place].carrier == Carrier::Timer(at))
     }
 
     /// The order under way has been carried out.
@@ -418,9 +417,9 @@ impl State {
                 Carrier::Transfer(self.network.start(world, now, ends, what, bits))
             }
             Demand::Delay(span) => {
-                let sequence = self.sequence;
-                self.set_timer(now.after(span), TimerKind::Migration(number));
-                Carrier::Timer(sequence)
+                let at = now.after(span);
+                self.set_timer(at, TimerKind::Migration(number));
+                Carrier::Timer(at)
             }
             Demand::Nothing => Carrier::Nobody,
         };

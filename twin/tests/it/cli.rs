@@ -79,6 +79,26 @@ fn simulate_prints_the_metrics_as_json() {
 }
 
 #[test]
+fn simulate_prints_what_only_some_worlds_have() {
+    let args = "simulate --world ../docs/examples/edge-cloud.toml --policy least-loaded";
+    let text = printed(&args.split(' ').collect::<Vec<_>>());
+    for name in [
+        "carbon_g",
+        "throttled_s",
+        "cold_starts",
+        "requests_rejected",
+        "migrations_completed",
+        "host_crashes",
+        "slow_spells",
+        "link_failures",
+        "allocation_failures",
+        "requests_withdrawn",
+    ] {
+        assert!(text.contains(&format!("\n{name} ")), "{name}: {text}");
+    }
+}
+
+#[test]
 fn simulate_writes_events_and_a_timeline() {
     let folder = tempfile::tempdir().expect("a folder can be made");
     let events = folder.path().join("events.jsonl");

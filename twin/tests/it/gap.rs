@@ -145,7 +145,7 @@ fn all_decisions(state: &State, world: &World) -> Vec<Decision> {
             .collect();
         let mut partial = vec![Decision {
             provisioning,
-            deployments: Vec::new(),
+            ..Decision::none()
         }];
         for waiting in observation.waiting() {
             let mut longer = Vec::new();

@@ -1,11 +1,13 @@
 //! Integration tests of the twin.
 
+mod changes;
 mod cli;
 mod closed_forms;
 mod cosim;
 mod delay;
 mod gap;
 mod mechanics;
+mod migration;
 mod peers;
 mod policies;
 mod properties;
@@ -14,6 +16,7 @@ mod scenario;
 mod small_worlds;
 mod statistics;
 mod testbed;
+mod validation;
 mod views;
 mod walk;
 mod what_if;

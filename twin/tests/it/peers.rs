@@ -9,6 +9,8 @@ mod tasks;
 
 use tasks::{Shape, Task};
 
+use crate::statistics::at_most;
+
 /// The largest difference that is allowed, relative to the time of completion: the twin's times
 /// are whole nanoseconds.
 const TOLERANCE: f64 = 1e-6;
@@ -70,7 +72,8 @@ fn the_twin_and_the_kernel_complete_each_task_at_the_same_time() {
     kernel::apart(shape, &tasks, &mut apart_s);
     for (name, found_s) in [("together", &together_s), ("apart", &apart_s)] {
         let largest = largest_difference(shape, found_s, &twin_s);
-        assert!(largest <= TOLERANCE, "{name}: {largest:e}");
+        let what = format!("bare kernel, hosts {name}, 10,000 tasks: ends of tasks");
+        at_most(largest, TOLERANCE, &what);
     }
     // The accounts are on: the fleet is busy for the work of all tasks, and every response is in.
     assert_eq!(qos.requests_completed, 10_000);

@@ -26,18 +26,19 @@ use twin::workload::Arrival;
 
 use crate::small_worlds::{Chance, Plan, plans};
 use crate::statistics::close;
+use crate::validation;
 use crate::walk::{Piece, Reading, walk};
 
 /// Ends are rounded up to whole nanoseconds, and what ends within half of one has ended.
 const ROUNDING_S: f64 = 2e-9;
 
 fn config(cases: u32) -> Config {
-    Config {
-        cases,
+    let rest = Config {
         rng_seed: RngSeed::Fixed(3),
         failure_persistence: None,
         ..Config::default()
-    }
+    };
+    validation::property(cases, rest)
 }
 
 /// Walks through the episode of `plan` under random decisions.

@@ -1,6 +1,7 @@
 //! One host and one application with constant work: every figure by hand.
 
 use twin::World;
+use twin::check::{CheckReport, Severity};
 use twin::events::EventLog;
 use twin::policy;
 use twin::qos::Qos;
@@ -209,4 +210,22 @@ fn an_error_of_the_log_is_reported_at_the_end() {
     );
     let error = log.finish().expect_err("the disk is full");
     assert_eq!(error.to_string(), "the disk is full");
+}
+
+#[test]
+fn the_example_of_the_documentation_is_a_sound_world() {
+    let text = include_str!("../../../docs/examples/edge-cloud.toml");
+    let world = World::parse(text, "edge-cloud.toml", None).expect("it is valid");
+    let report = CheckReport::of(&world);
+    let odd: Vec<_> = report
+        .findings
+        .iter()
+        .filter(|finding| finding.severity > Severity::Note)
+        .collect();
+    assert!(odd.is_empty(), "{odd:?}");
+    let mut policy = policy::by_name("least-loaded", &world, 1).expect("it is part of the program");
+    let run = simulate::run(&world, policy.as_mut(), &Options::new(1)).expect("it decides");
+    // Cold starts: each of the four hosts that are on loads the one model that is asked for.
+    assert!(run.qos.incidents.cold_starts >= 4);
+    assert!(run.qos.carbon_g > 0.0 && run.qos.requests_completed > 200);
 }

@@ -4,7 +4,10 @@
 //! arrivals brought: regressing on it takes out what is mere luck of the draw (control variates:
 //! Lavenberg and Welch, Management Science 27, 1981).
 
+use serde_json::json;
 use statrs::distribution::{ContinuousCDF, StudentsT};
+
+use crate::validation;
 
 /// Confidence of every interval of the tests: the seeds are fixed, so a test that passes once
 /// passes always.
@@ -50,9 +53,23 @@ impl Interval {
     /// Asserts that the interval holds `theory` and is narrower than `relative` of it, each way.
     #[track_caller]
     pub(crate) fn confirms(&self, theory: f64, relative: f64, what: &str) {
+        self.tells(theory, relative * theory.abs(), what);
+    }
+
+    /// Asserts that the interval holds `theory` and is at most `widest` wide, each way.
+    #[track_caller]
+    pub(crate) fn tells(&self, theory: f64, widest: f64, what: &str) {
         let Self { mean, half_width } = *self;
+        let figures = json!({
+            "theory": theory,
+            "mean": mean,
+            "half_width": half_width,
+            "widest": widest,
+            "confidence": CONFIDENCE,
+        });
+        validation::note("interval", what, &figures);
         assert!(
-            half_width <= relative * theory.abs(),
+            half_width <= widest,
             "{what}: {mean} ± {half_width} is too wide to tell {theory}"
         );
         assert!(
@@ -69,12 +86,25 @@ fn student(freedom: f64) -> f64 {
         .inverse_cdf(0.5 + CONFIDENCE / 2.0)
 }
 
+/// Asserts that the largest of some differences is at most `most`.
+#[track_caller]
+pub(crate) fn at_most(largest: f64, most: f64, what: &str) {
+    let figures = json!({ "largest": largest, "most": most });
+    validation::note("difference", what, &figures);
+    assert!(largest <= most, "{what}: {largest:e}, more than {most:e}");
+}
+
+/// The difference of two numbers, relative to the larger.
+pub(crate) fn relative_difference(found: f64, wanted: f64) -> f64 {
+    let scale = found.abs().max(wanted.abs()).max(f64::MIN_POSITIVE);
+    (found - wanted).abs() / scale
+}
+
 /// Asserts that two numbers are equal but for rounding.
 #[track_caller]
 pub(crate) fn close(found: f64, wanted: f64, relative: f64, what: &str) {
-    let scale = found.abs().max(wanted.abs()).max(f64::MIN_POSITIVE);
     assert!(
-        (found - wanted).abs() <= relative * scale,
+        relative_difference(found, wanted) <= relative,
         "{what}: {found}, not {wanted}"
     );
 }

@@ -42,7 +42,7 @@ fn replay_names_what_is_wrong() {
         (
             vec!["--recording", "/nowhere"],
             66,
-            "error: /nowhere/tasks.csv: cannot read",
+            "error: /nowhere/recording.toml: cannot read",
         ),
         (
             vec!["--window", "350..900"],

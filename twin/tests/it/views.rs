@@ -17,14 +17,15 @@ use twin::workload::Arrival;
 use crate::properties::go;
 use crate::small_worlds::{Chance, plans};
 use crate::statistics::close;
+use crate::validation;
 
 fn config(cases: u32) -> Config {
-    Config {
-        cases,
+    let rest = Config {
         rng_seed: RngSeed::Fixed(3),
         failure_persistence: None,
         ..Config::default()
-    }
+    };
+    validation::property(cases, rest)
 }
 
 proptest! {

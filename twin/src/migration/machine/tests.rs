@@ -267,6 +267,8 @@ fn machines_survive_their_bytes() {
 }
 
 proptest! {
+    #![proptest_config(crate::validation::property(256, ProptestConfig::default()))]
+
     /// Whatever happens in whatever order: what is reserved is neither leaked nor freed twice,
     /// and the container is at one place.
     #[test]

@@ -23,38 +23,6 @@ fn near(value: f64, expected: f64) -> bool {
     (value - expected).abs() <= 1e-12 * expected.abs()
 }
 
-#[test]
-fn linear_writes_at_constant_bandwidth_give_the_closed_form() {
-    let (memory_mib, bandwidth_mib_per_s) = (1024.0, 100.0);
-    for lambda in [0.01, 0.1, 0.3, 0.5, 0.9, 0.99, 1.5, 3.0] {
-        for n in [0, 1, 2, 3, 5, 10, 29] {
-            let spec = Spec {
-                dirtied: DirtyPages::Linear {
-                    rate_mib_per_s: lambda * bandwidth_mib_per_s,
-                    limit: None,
-                },
-                resume: SimTime(20_000_000),
-                ..Spec::new(Strategy::PreCopy(rounds(n)), Mebibytes(memory_mib))
-            };
-            let report = Migration::run_at(spec, mib_per_s(bandwidth_mib_per_s))
-                .expect("the migration makes sense");
-            // Liu et al.: T = V/R (1 − λⁿ⁺¹) / (1 − λ), and V λⁿ / R + resume.
-            let power = f64::powi(lambda, i32::try_from(n).expect("it is small"));
-            let copy_s = memory_mib / bandwidth_mib_per_s;
-            let total_s = copy_s * (1.0 - power * lambda) / (1.0 - lambda);
-            let downtime_s = copy_s * power + 0.02;
-            assert_eq!(report.rounds, n, "λ = {lambda}");
-            assert!(
-                near(report.total_s, total_s + 0.02),
-                "λ = {lambda}, n = {n}"
-            );
-            assert!(near(report.downtime_s, downtime_s), "λ = {lambda}, n = {n}");
-            let sent_mib = total_s * bandwidth_mib_per_s;
-            assert!(near(report.sent.0, sent_mib), "λ = {lambda}, n = {n}");
-        }
-    }
-}
-
 /// 100 MiB at 10 MiB/s; all times differ, so that none can be mistaken for another.
 fn timed(strategy: Strategy) -> Spec {
     let ms = |ms: u64| SimTime(ms * 1_000_000);

@@ -529,6 +529,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::validation::property(256, ProptestConfig::default()))]
+
         #[test]
         fn a_plan_keeps_to_the_rule(
             (mut nodes, mut residents) in cluster(),

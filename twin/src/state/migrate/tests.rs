@@ -628,7 +628,7 @@ fn busy_world(strategy: StrategyKind) -> World {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    #![proptest_config(crate::validation::property(24, ProptestConfig::default()))]
 
     /// Random decisions that migrate much, under faults: nothing is leaked, lost or doubled.
     #[test]
