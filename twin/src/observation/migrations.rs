@@ -129,15 +129,7 @@ impl State {
         if self.migrations.place_of_fragment(slot).is_some() {
             return invalid(field("fragment"), "is migrated twice");
         }
-        let hosts = self.hosts.len();
-        for (name, host) in [("from", view.from), ("to", view.to)] {
-            if host.index() >= hosts {
-                return invalid(field(name), format!("there is no host {host}"));
-            }
-        }
-        if view.from == view.to {
-            return invalid(field("to"), "is the host that it leaves");
-        }
+        self.check_ends(i, view)?;
         self.check_numbers(i, view)?;
         let number = u32::try_from(self.migrations.under_way.len()).unwrap_or(u32::MAX);
         let attempt = self.restore_attempt(world, i, view, (slot, number))?;
@@ -253,6 +245,20 @@ impl State {
             Ok(attempt) => Ok(attempt),
             Err(error) => invalid(field("stage"), error.to_string()),
         }
+    }
+
+    fn check_ends(&self, i: usize, view: &MigrationView) -> Result<(), ViewError> {
+        let field = |name: &str| format!("migrations[{i}].{name}");
+        let hosts = self.hosts.len();
+        for (name, host) in [("from", view.from), ("to", view.to)] {
+            if host.index() >= hosts {
+                return invalid(field(name), format!("there is no host {host}"));
+            }
+        }
+        if view.from == view.to {
+            return invalid(field("to"), "is the host that it leaves");
+        }
+        Ok(())
     }
 
     fn check_numbers(&self, i: usize, view: &MigrationView) -> Result<(), ViewError> {

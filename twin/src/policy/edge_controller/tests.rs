@@ -8,9 +8,7 @@ use crate::workload::Arrival;
 
 /// One edge host of one vCPU and a cloud host of eight, of 1,000 MIPS each; requests of 4,000 MI
 /// that tolerate 8 s ("urgent") or 40 s ("patient").
-fn world(rate_per_s: f64) -> World {
-    let text = format!(
-        r#"
+const WORLD: &str = r#"
 schema = 1
 name = "edge-and-cloud"
 description = "One edge host and one cloud host."
@@ -29,7 +27,7 @@ sla = 1
 accuracy = 1
 [workload]
 kind = "poisson"
-rate_per_s = {rate_per_s}
+rate_per_s = RATE
 [[sites]]
 name = "street"
 kind = "edge"
@@ -49,7 +47,7 @@ mips_per_vcpu = 1000
 ram_mib = 1000
 network_mbps = 1000
 power_w = [10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20]
-price_usd_per_hour = {{ street = 0.1 }}
+price_usd_per_hour = { street = 0.1 }
 boot_s = 1
 [[sizes]]
 name = "large"
@@ -58,7 +56,7 @@ mips_per_vcpu = 1000
 ram_mib = 8000
 network_mbps = 1000
 power_w = [100, 110, 120, 130, 140, 150, 160, 170, 180, 190, 200]
-price_usd_per_hour = {{ far = 0.4 }}
+price_usd_per_hour = { far = 0.4 }
 boot_s = 1
 [[hosts]]
 size = "small"
@@ -74,16 +72,18 @@ deadline_s = 8
 [[applications.variants]]
 name = "whole"
 accuracy = 0.9
-fragments = [{{ name = "part", work_mi = {{ kind = "constant", value = 4000 }}, max_vcpus = 1, ram_mib = 100 }}]
+fragments = [{ name = "part", work_mi = { kind = "constant", value = 4000 }, max_vcpus = 1, ram_mib = 100 }]
 [[applications]]
 name = "patient"
 deadline_s = 40
 [[applications.variants]]
 name = "whole"
 accuracy = 0.9
-fragments = [{{ name = "part", work_mi = {{ kind = "constant", value = 24000 }}, max_vcpus = 1, ram_mib = 100 }}]
-"#
-    );
+fragments = [{ name = "part", work_mi = { kind = "constant", value = 24000 }, max_vcpus = 1, ram_mib = 100 }]
+"#;
+
+fn world(rate_per_s: f64) -> World {
+    let text = WORLD.replace("RATE", &rate_per_s.to_string());
     World::parse(&text, "edge.toml", None).expect("the world is valid")
 }
 

@@ -673,7 +673,7 @@ proptest! {
         prop_assert_eq!(log.started as usize, log.ended.len());
         let totals = state.migration_totals();
         let ended = totals.completed + totals.failed + totals.canceled;
-        prop_assert_eq!(ended as usize, log.ended.len());
+        prop_assert_eq!(ended, log.ended.len() as u64);
         prop_assert_eq!(state.totals.completed, state.totals.arrived);
     }
 }
