@@ -14,6 +14,7 @@ use twin::what_if::{self, Futures, Horizon};
 use twin::world::World;
 
 use crate::small_worlds::{Chance, plans};
+use crate::validation;
 
 /// How often changes were priced.
 #[derive(Debug, Default)]
@@ -132,7 +133,7 @@ fn walk(world: &World, seed: u64, skip: usize, epochs: usize, horizon: Horizon) 
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(validation::property(48, ProptestConfig::default()))]
 
     #[test]
     fn a_change_costs_what_the_whole_costs(plan in plans(), drain in 0_u32..8) {

@@ -26,7 +26,7 @@ DATA = Path("datasets/data")
 # Length of an interval of the recorded testbed.
 INTERVAL_S = 5
 # Tests that hold a property on fixed cases, by the start of their names.
-FIXED = ("what_if::", "gap::the_gap_does_not_depend_on_the_number_of_threads")
+FIXED = ("changes::", "what_if::", "gap::the_gap_does_not_depend_on_the_number_of_threads")
 PERTURBED = (
     "--from-interval 350 --slow-hosts 3,7=0.7 --demand-scale blur=1.4 "
     "--power-scale 5=1.03 --background 2=0.05"
