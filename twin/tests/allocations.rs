@@ -68,6 +68,9 @@ fn decisions(observation: &Observation<'_>) -> Vec<Decision> {
         .collect()
 }
 
+/// Prices decisions; gives how many.
+type Evaluation<'a> = dyn Fn(&[Decision]) -> usize + Sync + 'a;
+
 #[test]
 fn evaluations_allocate_nothing_in_the_hot_loop() {
     let world = World::load("scinet-16").expect("the world is embedded");
@@ -94,7 +97,7 @@ fn evaluations_allocate_nothing_in_the_hot_loop() {
         assert!(priced.iter().all(|p| p.whole == 0 && p.hosts > 0));
         priced.len()
     };
-    let paths: [&(dyn Fn(&[Decision]) -> usize + Sync); 2] = [&whole, &changes];
+    let paths: [&Evaluation<'_>; 2] = [&whole, &changes];
     pool.install(|| {
         for evaluate in paths {
             // Buffers grow to the greatest need.

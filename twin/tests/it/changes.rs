@@ -206,14 +206,19 @@ fn the_decision_that_was_prepared_costs_nothing_more() {
     assert_eq!((priced.hosts, priced.whole), (0, 2));
 }
 
-/// Three hosts at two sites; `top`, `size` and `fragment` add keys. With `even` work, and nothing to
-/// carry between hosts, many events fall on the same nanosecond.
-fn crafted(top: &str, size: &str, fragment: &str, even: bool) -> World {
-    let (work, kib) = if even {
+/// Work of a fragment, and KiB that it sends.
+fn demand(even: bool) -> (&'static str, u32) {
+    if even {
         ("{ kind = \"constant\", value = 800 }", 0)
     } else {
         ("{ kind = \"exponential\", mean = 900 }", 90)
-    };
+    }
+}
+
+/// Three hosts at two sites; `top`, `size` and `fragment` add keys. With `even` work, and nothing to
+/// carry between hosts, many events fall on the same nanosecond.
+fn crafted(top: &str, size: &str, fragment: &str, even: bool) -> World {
+    let (work, kib) = demand(even);
     let text = format!(
         r#"
 schema = 1
@@ -223,6 +228,7 @@ interval_s = 2
 dispatch = "interval"
 episode_intervals = 30
 {top}
+workload = {{ kind = "poisson", rate_per_s = 1.2 }}
 [objective]
 reference_power_w = 100
 reference_cost_usd_per_hour = 1
@@ -230,9 +236,6 @@ reference_response_s = 1
 reference_rate_per_s = 1
 reference_carbon_g_per_hour = 10
 weights = {{ energy = 1, cost = 1, response = 1, sla = 1, accuracy = 1, carbon = 2 }}
-[workload]
-kind = "poisson"
-rate_per_s = 1.2
 [[sites]]
 name = "here"
 user_latency_ms = 0
