@@ -234,8 +234,8 @@ pub struct Priced {
 ///
 /// Whole rollouts answer where nothing was prepared for this horizon, and where hosts act on each
 /// other in other ways than through their fragments' inputs: where a request must wait because no
-/// host takes it as planned, where fragments are migrated, or where two events fall on the same nanosecond and may come in either
-/// order.
+/// host takes it as planned, where fragments are migrated, where faults strike or requests are
+/// turned away, or where two events fall on the same nanosecond and may come in either order.
 #[must_use]
 pub fn evaluate_changes(
     world: &World,

@@ -235,6 +235,9 @@ fn begin<T: Trace>(
         },
         trace,
     );
+    for migration in &decision.migrations {
+        state.migrate(world, migration, trace);
+    }
 }
 
 impl Script {
