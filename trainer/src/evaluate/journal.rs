@@ -7,6 +7,7 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
@@ -90,6 +91,25 @@ pub(super) struct Episode {
     pub(super) timeline: Option<Vec<Snapshot>>,
 }
 
+/// How often a lock is tried, and how long is waited in between.
+const LOCK_TRIES: u32 = 20;
+const LOCK_PAUSE: Duration = Duration::from_millis(50);
+
+/// Locks `file`; whether nobody else has it.
+///
+/// A lock may outlive its owner for a moment: a process that is being started holds a copy of it until
+/// it runs its own program.
+fn lock(file: &File) -> std::io::Result<bool> {
+    for _ in 0..LOCK_TRIES {
+        match file.try_lock() {
+            Ok(()) => return Ok(true),
+            Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_PAUSE),
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
+    }
+    Ok(false)
+}
+
 /// The file, open and locked.
 pub(super) struct Journal {
     path: PathBuf,
@@ -110,15 +130,11 @@ impl Journal {
             .create(true)
             .open(path)
             .with_context(cannot)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                bail!(
-                    "{} is in use: another evaluation writes there",
-                    path.display()
-                )
-            }
-            Err(TryLockError::Error(error)) => return Err(error).with_context(cannot),
+        if !lock(&file).with_context(cannot)? {
+            bail!(
+                "{} is in use: another evaluation writes there",
+                path.display()
+            )
         }
         let mut text = String::new();
         file.seek(SeekFrom::Start(0)).with_context(cannot)?;
