@@ -1,12 +1,14 @@
 //! The controller in closed loop and by hand.
 
 use super::*;
+use crate::migration::{Outcome, Report};
+use crate::policy::heuristics::LeastLoaded;
 use crate::simulate::{self, Options};
-use crate::state::{Epoch, Future, State};
+use crate::state::{Course, Epoch, Future, State};
 use crate::units::SimTime;
 use crate::workload::Arrival;
 
-/// One edge host of one vCPU and a cloud host of eight, of 1,000 MIPS each; requests of 4,000 MI
+/// One edge host and a cloud host of eight vCPUs, of 1,000 MIPS each; requests of 4,000 MI
 /// that tolerate 8 s ("urgent") or 40 s ("patient").
 const WORLD: &str = r#"
 schema = 1
@@ -42,7 +44,7 @@ latency_ms = 50
 bandwidth_mbps = 1000
 [[sizes]]
 name = "small"
-vcpus = 1
+vcpus = EDGE_VCPUS
 mips_per_vcpu = 1000
 ram_mib = 1000
 network_mbps = 1000
@@ -82,8 +84,10 @@ accuracy = 0.9
 fragments = [{ name = "part", work_mi = { kind = "constant", value = 24000 }, max_vcpus = 1, ram_mib = 100 }]
 "#;
 
-fn world(rate_per_s: f64) -> World {
-    let text = WORLD.replace("RATE", &rate_per_s.to_string());
+fn world(edge_vcpus: u32, rate_per_s: f64) -> World {
+    let text = WORLD
+        .replace("EDGE_VCPUS", &edge_vcpus.to_string())
+        .replace("RATE", &rate_per_s.to_string());
     World::parse(&text, "edge.toml", None).expect("the world is valid")
 }
 
@@ -118,7 +122,7 @@ fn ask(world: &World, state: &mut State, a: u16, at_s: f64) -> Decision {
 
 #[test]
 fn who_can_wait_longer_makes_room_at_the_edge() {
-    let world = world(0.1);
+    let world = world(1, 0.1);
     let mut state = State::new(&world);
     // 24,000 MI in 40 s ask for 0.6 vCPUs of the edge host's one.
     let first = ask(&world, &mut state, 1, 1.0);
@@ -136,26 +140,68 @@ fn who_can_wait_longer_makes_room_at_the_edge() {
     let third = ask(&world, &mut state, 1, 3.0);
     assert_eq!(third.deployments[0].hosts, [HostId(1)]);
     assert!(third.migrations.is_empty());
-    // At 20 s the edge is empty: 1 − 0.6 vCPUs for the one who comes back are less than the
-    // headroom of 0.6, so nobody does.
+    // At 20 s the edge is empty, but its 1 vCPU is less than the 0.6 of one who comes back and the
+    // mean share of 0.55 that is kept free: nobody does.
     let fourth = ask(&world, &mut state, 0, 20.5);
     assert_eq!(fourth.deployments[0].hosts, [HostId(0)]);
     assert_eq!(state.migration_totals().completed, 1);
 }
 
+/// Counts the migrations that have arrived at each host.
+#[derive(Default)]
+struct Arrived([u32; 2]);
+
+impl simulate::EventSink for Arrived {
+    fn migration_ended(&mut self, _: SimTime, course: &Course, outcome: Outcome, _: &Report) {
+        if outcome == Outcome::Succeeded {
+            self.0[course.to.index()] += 1;
+        }
+    }
+}
+
+/// In this world `least-loaded`, which moves nothing, misses 1 to 4 % of the deadlines.
 #[test]
-fn in_closed_loop_it_keeps_more_promises_than_the_edge_alone() {
-    let world = world(0.25);
-    let run = |policy: &mut dyn Policy| {
-        simulate::run(&world, policy, &Options::new(5))
-            .expect("it is feasible")
-            .qos
-    };
-    let controlled = run(&mut EdgeController::new(&world));
-    assert!(controlled.migrations.completed > 3, "{controlled:?}");
-    assert!(controlled.sla_violation_ratio < 0.05, "{controlled:?}");
-    assert_eq!(
-        controlled.requests_arrived,
-        controlled.requests_completed + controlled.requests_unfinished
-    );
+fn in_closed_loop_it_keeps_more_promises_than_who_moves_nothing() {
+    let world = world(1, 0.25);
+    let mut arrived = Arrived::default();
+    for seed in 1..=5 {
+        let mut run = |policy: &mut dyn Policy| {
+            let mut hooks = simulate::Hooks {
+                events: Some(&mut arrived),
+                ..Default::default()
+            };
+            let run = simulate::run_with(&world, policy, &Options::new(seed), &mut hooks);
+            run.expect("it is feasible").qos
+        };
+        let controlled = run(&mut EdgeController::new(&world));
+        let balanced = run(&mut LeastLoaded::new(&world));
+        assert!(balanced.migrations.is_empty());
+        let (controlled, balanced) = (controlled.sla_violation_ratio, balanced.sla_violation_ratio);
+        assert!(controlled < balanced, "{seed}: {controlled} and {balanced}");
+    }
+    assert!(arrived.0[1] > 10, "{} left the edge", arrived.0[1]);
+}
+
+#[test]
+fn who_is_in_the_cloud_comes_back_when_the_edge_has_room() {
+    let world = world(2, 0.1);
+    let mut state = State::new(&world);
+    // Three urgent ones take 1.5 of the edge's 2 vCPUs, and tolerate less than the patient one.
+    for at_s in [1.0, 1.1, 1.2] {
+        let urgent = ask(&world, &mut state, 0, at_s);
+        assert_eq!(urgent.deployments[0].hosts, [HostId(0)]);
+    }
+    let patient = ask(&world, &mut state, 1, 1.5);
+    assert_eq!(patient.deployments[0].hosts, [HostId(1)]);
+    // They end by 7.2 s, the patient one not before 25.5 s. At the boundary at 10 s the edge has 2
+    // vCPUs for its 0.6, and keeps more than the mean of 0.5 and 0.6. The copy takes 0.84 s.
+    ask(&world, &mut state, 0, 10.5);
+    let observation = Observation::new(&world, &state, Epoch::Arrival);
+    let back: Vec<_> = observation
+        .migrations()
+        .map(|m| (m.request, m.to))
+        .collect();
+    assert_eq!(back, [(RequestId(3), HostId(0))]);
+    ask(&world, &mut state, 0, 12.0);
+    assert_eq!(state.migration_totals().completed, 1);
 }
