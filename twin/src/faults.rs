@@ -9,7 +9,8 @@
 //!
 //! Times between faults of a host or link are exponential with the given mean. They are hashed from
 //! the seed of the run, the host or link, and the number of the fault, so that they do not depend on
-//! decisions: two policies meet the same faults. Hosts that do not serve have no faults.
+//! decisions: two policies meet the same faults. A slow spell or a link's failure ends before the time to
+//! the next begins. What strikes a host that does not serve is not noticed.
 //!
 //! An exponential time has no memory, so a sampled future draws the next faults anew from now.
 //! Left out: faults that strike several hosts at once, wear, and silent errors.

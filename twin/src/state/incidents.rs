@@ -1,6 +1,7 @@
 //! What happens to the fleet without being decided: boots that fail, drift, faults.
 
 use std::cmp::Reverse;
+use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
@@ -21,9 +22,9 @@ pub(crate) enum Fault {
     Crash(HostId, u32),
     Slow(HostId, u32),
     /// The slow spell ends.
-    Recovered(HostId),
+    Recovered(HostId, u32),
     LinkDown(u32, u32),
-    LinkUp(u32),
+    LinkUp(u32, u32),
     /// The speed of a host's VM goes on to its next period.
     Drift(HostId),
 }
@@ -38,8 +39,8 @@ impl Fault {
     pub(super) fn rank(self) -> u64 {
         match self {
             Self::Crash(host, _) | Self::Slow(host, _) => u64::from(host.0),
-            Self::Recovered(host) | Self::Drift(host) => u64::from(host.0),
-            Self::LinkDown(link, _) | Self::LinkUp(link) => u64::from(link),
+            Self::Recovered(host, _) | Self::Drift(host) => u64::from(host.0),
+            Self::LinkDown(link, _) | Self::LinkUp(link, _) => u64::from(link),
         }
     }
 }
@@ -62,12 +63,21 @@ impl State {
         self.timers.retain(
             |Reverse(timer)| !matches!(timer.kind, TimerKind::Fault(fault) if fault.hidden()),
         );
+        // Spells and failures that are under way are followed by the next when they end.
+        let (mut slow, mut down) = (BTreeSet::new(), BTreeSet::new());
+        for Reverse(timer) in &self.timers {
+            match timer.kind {
+                TimerKind::Fault(Fault::Recovered(host, _)) => _ = slow.insert(host),
+                TimerKind::Fault(Fault::LinkUp(link, _)) => _ = down.insert(link),
+                _ => {}
+            }
+        }
         for h in 0..self.hosts.len() {
             let host = HostId::at(h);
             if faults.crash_every_s.is_some() {
                 self.expect(world, Fault::Crash(host, 0));
             }
-            if faults.slow_every_s.is_some() {
+            if faults.slow_every_s.is_some() && !slow.contains(&host) {
                 self.expect(world, Fault::Slow(host, 0));
             }
             if drifts && fresh && world.size_of(h).speed.is_some() {
@@ -77,8 +87,8 @@ impl State {
         if faults.link_down_every_s.is_some() {
             for link in 0..world.links.len() {
                 let (from, to) = (link / world.sites.len(), link % world.sites.len());
-                if from != to {
-                    let link = u32::try_from(link).unwrap_or(u32::MAX);
+                let link = u32::try_from(link).unwrap_or(u32::MAX);
+                if from != to && !down.contains(&link) {
                     self.expect(world, Fault::LinkDown(link, 0));
                 }
             }
@@ -97,7 +107,7 @@ impl State {
                 n,
                 faults.link_down_every_s,
             ),
-            Fault::Recovered(_) | Fault::LinkUp(_) | Fault::Drift(_) => return,
+            Fault::Recovered(..) | Fault::LinkUp(..) | Fault::Drift(_) => return,
         };
         if let Some(mean_s) = mean_s {
             let wait = faults::wait(faults::key(self.key, purpose, index), number, mean_s);
@@ -123,26 +133,31 @@ impl State {
                 self.expect(world, Fault::Crash(host, number + 1));
             }
             Fault::Slow(host, number) => {
+                // Also of a host that is off, so that spells do not depend on decisions.
+                let until = self.now.after(world.faults.slow_for);
+                self.set_slow(world, host, world.faults.slow_factor);
+                self.set_timer(until, TimerKind::Fault(Fault::Recovered(host, number)));
                 if self.hosts[host.index()].lifecycle.serves() {
-                    let until = self.now.after(world.faults.slow_for);
-                    self.set_slow(world, host, world.faults.slow_factor);
-                    self.set_timer(until, TimerKind::Fault(Fault::Recovered(host)));
                     self.note(Incident::Slow { host, until }, sink);
                 }
+            }
+            Fault::Recovered(host, number) => {
+                self.set_slow(world, host, 1.0);
                 self.expect(world, Fault::Slow(host, number + 1));
             }
-            Fault::Recovered(host) => self.set_slow(world, host, 1.0),
             Fault::LinkDown(link, number) => {
                 let until = self.now.after(world.faults.link_down_for);
                 self.network.set_link(world, self.now, link, false);
-                self.set_timer(until, TimerKind::Fault(Fault::LinkUp(link)));
+                self.set_timer(until, TimerKind::Fault(Fault::LinkUp(link, number)));
                 let sites = world.sites.len();
                 let (from, to) = (link as usize / sites, link as usize % sites);
                 let (from, to) = (SiteId::at(from), SiteId::at(to));
                 self.note(Incident::LinkDown { from, to, until }, sink);
+            }
+            Fault::LinkUp(link, number) => {
+                self.network.set_link(world, self.now, link, true);
                 self.expect(world, Fault::LinkDown(link, number + 1));
             }
-            Fault::LinkUp(link) => self.network.set_link(world, self.now, link, true),
             Fault::Drift(host) => {
                 let (h, size) = (host.index(), world.size_of(host.index()));
                 self.hosts[h].advance(size, self.now);

@@ -314,9 +314,31 @@ fn a_slow_host_takes_longer() {
 }
 
 #[test]
+fn slow_spells_do_not_overlap() {
+    // Two hosts, up to 900 s: a spell of 10 s follows 5 s after the one before, on average, so that
+    // each host has some 60.
+    let faults = "faults = { slow_every_s = 5, slow_for_s = 10, slow_factor = 0.5 }";
+    let world = world("", "", faults);
+    let spells = run(&world, 1, &[], (0, &[0]), 900.0)
+        .1
+        .incidents
+        .slow_spells;
+    assert!((100..=140).contains(&spells), "{spells}");
+    // Half speed two thirds of the time: 60,000 MI at 2000 MIPS take 30 s / (1/3 + 1/3) = 45 s.
+    let times_s: Vec<f64> = (0..12).map(|k| 70.0 * f64::from(k)).collect();
+    let (_, qos) = run(&world, 1, &times_s, (0, &[0]), 900.0);
+    assert!(
+        (40.0..50.0).contains(&qos.response_mean_s),
+        "{}",
+        qos.response_mean_s
+    );
+}
+
+#[test]
 fn transfers_stand_still_while_a_link_is_down() {
-    // 10,000 KiB at 8.192 Mbit/s take 10 s; work takes 1 s before and 1 s after: 12 s. Links fail at
-    // once and for 20 s, again and again, so the transfer takes at least 20 s more.
+    // 10,000 KiB at 8.192 Mbit/s take 10 s; work takes 1 s before and 1 s after: 12 s. A link is up for
+    // 0.5 s on average and then down for 20 s, so that the transfer meets 20 failures, give or take
+    // 4.5: 400 s, and half a failure more or less where it starts.
     let faults = "faults = { link_down_every_s = 0.5, link_down_for_s = 20 }";
     let (broken, whole) = (world("", "", faults), world("", "", ""));
     close(
@@ -326,7 +348,12 @@ fn transfers_stand_still_while_a_link_is_down() {
         12.0,
     );
     let (_, qos) = run(&broken, 1, &[0.0], (1, &[0, 1]), 900.0);
-    assert!(qos.requests_completed == 0 || qos.response_mean_s > 32.0);
+    assert_eq!(qos.requests_completed, 1);
+    let waited_s = qos.response_mean_s - 12.0;
+    assert!((220.0..600.0).contains(&waited_s), "{waited_s}");
+    // Failures of one link do not overlap: each of two takes some 20.5 s.
+    let failures = qos.incidents.link_failures;
+    assert!((78..=98).contains(&failures), "{failures}");
 }
 
 #[test]
