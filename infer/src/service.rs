@@ -13,28 +13,33 @@
 //! A decision takes microseconds, so it is taken on the thread that read the request, by one of as
 //! many deciders as there are threads; only large states move out of the other requests' way.
 
+mod body;
+mod decisions;
+mod pool;
+mod problem;
+
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Bytes;
-use axum::extract::{DefaultBodyLimit, FromRequest, Request, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::extract::{DefaultBodyLimit, State};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use thiserror::Error;
 use tokio::net::TcpListener;
-use tokio::runtime::{Handle, RuntimeFlavor};
-use tokio::sync::{Semaphore, SemaphorePermit, oneshot};
-use tokio::time::timeout;
-use twin::wire::{DecisionRequest, MAX_BODY_BYTES, Problem, WireError, WireErrorKind};
+use tokio::sync::{Semaphore, oneshot};
+use twin::wire::MAX_BODY_BYTES;
 
-use crate::decider::{Answer, Decider};
+use self::decisions::decisions;
+use self::pool::Pool;
+pub use self::problem::wire_problem;
+use self::problem::{Refusal, STATUSES};
+use crate::decider::Decider;
 use crate::telemetry::Telemetry;
 
 /// How many requests may be in flight unless [`Limits`] says otherwise.
@@ -49,8 +54,6 @@ const SHUTDOWN_LIMIT: Duration = Duration::from_secs(30);
 const INLINE_BYTES: usize = 256 << 10;
 /// How often metrics are tidied.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
-/// The statuses of refused requests.
-const STATUSES: [u16; 10] = [400, 404, 405, 408, 413, 415, 422, 429, 500, 503];
 
 /// Bounds of the service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -135,10 +138,7 @@ impl Service {
             limits,
             health: health.to_string(),
             permits: Semaphore::new(limits.in_flight),
-            pool: Pool {
-                free: Semaphore::new(deciders.len()),
-                idle: Mutex::new(deciders),
-            },
+            pool: Pool::new(deciders),
             telemetry,
             draining: AtomicBool::new(false),
         };
@@ -226,137 +226,6 @@ impl std::fmt::Debug for App {
     }
 }
 
-/// The deciders that nobody uses.
-struct Pool {
-    free: Semaphore,
-    idle: Mutex<Vec<Decider>>,
-}
-
-/// A decider in use; goes back to the pool when dropped.
-struct Lease<'a> {
-    pool: &'a Pool,
-    decider: Option<Decider>,
-    _permit: SemaphorePermit<'a>,
-}
-
-impl Pool {
-    fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Decider>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    async fn take(&self) -> Option<Lease<'_>> {
-        let permit = self.free.acquire().await.ok()?;
-        let decider = self.idle().pop();
-        Some(Lease {
-            pool: self,
-            decider,
-            _permit: permit,
-        })
-    }
-}
-
-impl Drop for Lease<'_> {
-    fn drop(&mut self) {
-        self.pool.idle().extend(self.decider.take());
-    }
-}
-
-/// Why a request is refused.
-struct Refusal {
-    status: StatusCode,
-    detail: String,
-    field: Option<String>,
-}
-
-impl Refusal {
-    fn new(status: StatusCode, detail: impl Into<String>) -> Self {
-        Self {
-            status,
-            detail: detail.into(),
-            field: None,
-        }
-    }
-
-    fn into_response(self, app: &App) -> Response {
-        app.telemetry.rejected(self.status.as_u16());
-        let problem = problem(self.status.as_u16(), self.detail, self.field);
-        tracing::info!(status = problem.status, problem = problem.kind, "refused");
-        // A document of strings and a number always serializes.
-        let body = serde_json::to_vec(&problem).unwrap_or_default();
-        let mut response = (self.status, body).into_response();
-        let json = HeaderValue::from_static("application/problem+json");
-        response.headers_mut().insert(header::CONTENT_TYPE, json);
-        if matches!(
-            self.status,
-            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE
-        ) {
-            response
-                .headers_mut()
-                .insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
-        }
-        response
-    }
-}
-
-impl From<WireError> for Refusal {
-    fn from(error: WireError) -> Self {
-        let status = status_of(error.kind);
-        let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST);
-        Self {
-            status,
-            detail: error.problem,
-            field: Some(error.field),
-        }
-    }
-}
-
-/// The HTTP status that a wrong message gets.
-fn status_of(kind: WireErrorKind) -> u16 {
-    match kind {
-        WireErrorKind::Malformed => 400,
-        WireErrorKind::Schema | WireErrorKind::Inconsistent => 422,
-    }
-}
-
-/// The problem document of a wrong message.
-#[must_use]
-pub fn wire_problem(error: &WireError) -> Problem {
-    problem(
-        status_of(error.kind),
-        error.problem.clone(),
-        Some(error.field.clone()),
-    )
-}
-
-fn problem(status: u16, detail: String, field: Option<String>) -> Problem {
-    let (kind, title) = match status {
-        400 => ("malformed-body", "The body cannot be read"),
-        404 => ("not-found", "There is no such resource"),
-        405 => (
-            "method-not-allowed",
-            "The resource does not have this method",
-        ),
-        408 => ("timeout", "The body took too long to arrive"),
-        413 => ("too-large", "The body is too large"),
-        415 => ("media-type", "The body is not declared as JSON"),
-        422 => (
-            "invalid-state",
-            "The state is not one that can be decided on",
-        ),
-        429 => ("too-many-requests", "Too many requests are in flight"),
-        503 => ("unavailable", "No decision can be taken at present"),
-        _ => ("internal", "The service failed"),
-    };
-    let kind = format!("urn:problem-type:infer:{kind}");
-    Problem {
-        kind,
-        title: title.into(),
-        status,
-        detail,
-        field,
-    }
-}
-
 fn router(app: Arc<App>) -> Router {
     Router::new()
         .route("/v1/decisions", post(decisions))
@@ -366,13 +235,6 @@ fn router(app: Arc<App>) -> Router {
         .method_not_allowed_fallback(method_not_allowed)
         .layer(DefaultBodyLimit::max(app.limits.body_bytes))
         .with_state(app)
-}
-
-async fn decisions(State(app): State<Arc<App>>, request: Request) -> Response {
-    match app.answer(request).await {
-        Ok(body) => json(StatusCode::OK, body),
-        Err(refusal) => refusal.into_response(&app),
-    }
 }
 
 async fn healthz(State(app): State<Arc<App>>) -> Response {
@@ -404,101 +266,4 @@ async fn method_not_allowed(State(app): State<Arc<App>>) -> Response {
 fn json(status: StatusCode, body: Vec<u8>) -> Response {
     let json = HeaderValue::from_static("application/json");
     (status, [(header::CONTENT_TYPE, json)], body).into_response()
-}
-
-impl App {
-    async fn answer(&self, request: Request) -> Result<Vec<u8>, Refusal> {
-        if self.draining.load(Ordering::Relaxed) {
-            let detail = "the service is shutting down";
-            return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, detail));
-        }
-        let Ok(_permit) = self.permits.try_acquire() else {
-            let detail = format!("{} requests are in flight already", self.limits.in_flight);
-            return Err(Refusal::new(StatusCode::TOO_MANY_REQUESTS, detail));
-        };
-        let _in_flight = self.telemetry.in_flight();
-        self.check_headers(request.headers())?;
-        let body = self.read(request).await?;
-        let waited = timeout(WAIT_LIMIT, self.pool.take()).await;
-        let Ok(Some(mut lease)) = waited else {
-            let detail = "every decider is busy";
-            return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, detail));
-        };
-        let Some(decider) = &mut lease.decider else {
-            let detail = "a decider is missing";
-            return Err(Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, detail));
-        };
-        let roomy = Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread;
-        let answer = if body.len() > INLINE_BYTES && roomy {
-            tokio::task::block_in_place(|| decide(decider, &body))
-        } else {
-            decide(decider, &body)
-        }?;
-        self.telemetry.answered(&answer);
-        if let Some(reason) = &answer.fallback {
-            tracing::warn!(%reason, "fallback");
-        }
-        if let Some(reason) = &answer.fallback_failure {
-            tracing::error!(%reason, "the fallback failed: nothing is changed");
-        }
-        tracing::debug!(elapsed_us = answer.elapsed.as_secs_f64() * 1e6, "decided");
-        Ok(answer.body)
-    }
-
-    fn check_headers(&self, headers: &HeaderMap) -> Result<(), Refusal> {
-        let media_type = headers
-            .get(header::CONTENT_TYPE)
-            .and_then(|value| value.to_str().ok())
-            .and_then(|value| value.split(';').next())
-            .unwrap_or("");
-        if !media_type.trim().eq_ignore_ascii_case("application/json") {
-            let detail = "the body must have Content-Type: application/json";
-            return Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail));
-        }
-        let length = headers
-            .get(header::CONTENT_LENGTH)
-            .and_then(|value| value.to_str().ok())
-            .and_then(|value| value.parse::<u64>().ok());
-        if length.is_some_and(|length| length > self.limits.body_bytes as u64) {
-            return Err(self.too_large());
-        }
-        Ok(())
-    }
-
-    fn too_large(&self) -> Refusal {
-        let detail = format!("a body may have {} bytes", self.limits.body_bytes);
-        Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, detail)
-    }
-
-    async fn read(&self, request: Request) -> Result<Bytes, Refusal> {
-        match timeout(READ_LIMIT, Bytes::from_request(request, &())).await {
-            Ok(Ok(body)) => Ok(body),
-            Ok(Err(error)) if error.status() == StatusCode::PAYLOAD_TOO_LARGE => {
-                Err(self.too_large())
-            }
-            Ok(Err(error)) => Err(Refusal::new(StatusCode::BAD_REQUEST, error.body_text())),
-            Err(_) => {
-                let detail = format!("a body must arrive within {} s", READ_LIMIT.as_secs());
-                Err(Refusal::new(StatusCode::REQUEST_TIMEOUT, detail))
-            }
-        }
-    }
-}
-
-/// Reads the request and answers it. A panic, which would be a defect, becomes a status of 500.
-fn decide(decider: &mut Decider, body: &[u8]) -> Result<Answer, Refusal> {
-    let decided = catch_unwind(AssertUnwindSafe(|| {
-        let request = DecisionRequest::from_json(body)?;
-        decider.answer(&request)
-    }));
-    match decided {
-        Ok(answer) => Ok(answer?),
-        Err(_) => {
-            tracing::error!("a decision panicked");
-            Err(Refusal::new(
-                StatusCode::INTERNAL_SERVER_ERROR,
-                "the decision failed",
-            ))
-        }
-    }
 }

@@ -1,0 +1,82 @@
+//! Requests on their way in: who is admitted, and the body.
+
+use axum::body::Bytes;
+use axum::extract::{FromRequest, Request};
+use axum::http::{HeaderMap, StatusCode, header};
+use tokio::sync::SemaphorePermit;
+use tokio::time::timeout;
+
+use super::problem::Refusal;
+use super::{App, READ_LIMIT};
+use crate::telemetry::InFlight;
+
+use std::sync::atomic::Ordering;
+
+/// A request that is in flight while it lives.
+pub(super) struct Admitted<'a> {
+    _permit: SemaphorePermit<'a>,
+    _in_flight: InFlight<'a>,
+}
+
+impl App {
+    /// Lets a request in, unless the service shuts down or too many are in flight.
+    pub(super) fn admit(&self) -> Result<Admitted<'_>, Refusal> {
+        if self.draining.load(Ordering::Relaxed) {
+            let detail = "the service is shutting down";
+            return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, detail));
+        }
+        let Ok(permit) = self.permits.try_acquire() else {
+            let detail = format!("{} requests are in flight already", self.limits.in_flight);
+            return Err(Refusal::new(StatusCode::TOO_MANY_REQUESTS, detail));
+        };
+        Ok(Admitted {
+            _permit: permit,
+            _in_flight: self.telemetry.in_flight(),
+        })
+    }
+
+    /// The body of `request`, which must be declared as JSON, within the limits.
+    pub(super) async fn json_body(&self, request: Request) -> Result<Bytes, Refusal> {
+        self.check_headers(request.headers())?;
+        self.read(request).await
+    }
+
+    fn check_headers(&self, headers: &HeaderMap) -> Result<(), Refusal> {
+        let media_type = headers
+            .get(header::CONTENT_TYPE)
+            .and_then(|value| value.to_str().ok())
+            .and_then(|value| value.split(';').next())
+            .unwrap_or("");
+        if !media_type.trim().eq_ignore_ascii_case("application/json") {
+            let detail = "the body must have Content-Type: application/json";
+            return Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail));
+        }
+        let length = headers
+            .get(header::CONTENT_LENGTH)
+            .and_then(|value| value.to_str().ok())
+            .and_then(|value| value.parse::<u64>().ok());
+        if length.is_some_and(|length| length > self.limits.body_bytes as u64) {
+            return Err(self.too_large());
+        }
+        Ok(())
+    }
+
+    fn too_large(&self) -> Refusal {
+        let detail = format!("a body may have {} bytes", self.limits.body_bytes);
+        Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, detail)
+    }
+
+    async fn read(&self, request: Request) -> Result<Bytes, Refusal> {
+        match timeout(READ_LIMIT, Bytes::from_request(request, &())).await {
+            Ok(Ok(body)) => Ok(body),
+            Ok(Err(error)) if error.status() == StatusCode::PAYLOAD_TOO_LARGE => {
+                Err(self.too_large())
+            }
+            Ok(Err(error)) => Err(Refusal::new(StatusCode::BAD_REQUEST, error.body_text())),
+            Err(_) => {
+                let detail = format!("a body must arrive within {} s", READ_LIMIT.as_secs());
+                Err(Refusal::new(StatusCode::REQUEST_TIMEOUT, detail))
+            }
+        }
+    }
+}
