@@ -25,6 +25,7 @@ use std::cmp::Ordering;
 use std::collections::{BinaryHeap, VecDeque};
 
 use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
 
 use crate::credits::{CreditAccount, CreditLevel};
 use crate::faults::{self, Purpose};
@@ -143,7 +144,8 @@ pub(crate) struct Host {
     /// Used over available speed.
     pub(crate) utilization: f64,
     pub(crate) power_w: f64,
-    pub(crate) classes: Vec<CapClass>,
+    /// By cap, in ascending order. Most worlds have one or two: they are part of the host.
+    pub(crate) classes: SmallVec<[CapClass; 1]>,
     pub(crate) ram_mib: f64,
     pub(crate) ram_free_mib: f64,
     /// Holders of memory that do not run here: paused fragments, and what migrations hold.

@@ -67,7 +67,10 @@ pub struct RequestTotals {
 }
 
 /// A request between arrival and answer.
+///
+/// One cache line: with many hosts, requests are where memory is waited for.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[repr(align(64))]
 pub(crate) struct Request {
     pub(crate) id: RequestId,
     pub(crate) application: ApplicationId,
@@ -79,9 +82,9 @@ pub(crate) struct Request {
     pub(crate) key: u64,
     pub(crate) deployed: Option<Deployed>,
     pub(crate) started: Option<SimTime>,
-    /// Position in `State::active`.
-    pub(crate) place: u32,
 }
+
+const _: () = assert!(size_of::<Request>() == 64);
 
 /// The deployment of a request under way.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
@@ -165,6 +168,9 @@ pub struct State {
     pub(crate) waiting: Vec<u32>,
     /// Slots of all requests under way, in no particular order.
     pub(crate) active: Vec<u32>,
+    /// Position in `active` by slot; kept apart from the requests, since each request that ends
+    /// changes that of another.
+    pub(crate) places: Vec<u32>,
     pub(crate) fragments: Vec<FragmentRun>,
     /// Free runs of slots, by length.
     pub(crate) free_fragments: Vec<Vec<u32>>,
@@ -192,6 +198,7 @@ impl Clone for State {
             free_requests: self.free_requests.clone(),
             waiting: self.waiting.clone(),
             active: self.active.clone(),
+            places: self.places.clone(),
             fragments: self.fragments.clone(),
             free_fragments: self.free_fragments.clone(),
             network: self.network.clone(),
@@ -211,6 +218,7 @@ impl Clone for State {
         self.free_requests.clone_from(&source.free_requests);
         self.waiting.clone_from(&source.waiting);
         self.active.clone_from(&source.active);
+        self.places.clone_from(&source.places);
         self.fragments.clone_from(&source.fragments);
         self.free_fragments.clone_from(&source.free_fragments);
         self.network.clone_from(&source.network);
@@ -295,6 +303,7 @@ impl State {
             free_requests: Vec::new(),
             waiting: Vec::new(),
             active: Vec::new(),
+            places: Vec::new(),
             fragments: Vec::new(),
             free_fragments: vec![Vec::new(); crate::world::MAX_FRAGMENTS + 1],
             network: Network::new(world),
@@ -583,7 +592,6 @@ impl State {
             key: arrival.key,
             deployed: None,
             started: None,
-            place: 0,
         };
         self.next_request += 1;
         self.totals.arrived += 1;
@@ -612,15 +620,17 @@ impl State {
     }
 
     /// Puts a request among those under way, waiting to be deployed.
-    pub(crate) fn insert_request(&mut self, mut request: Request) -> u32 {
-        request.place = u32::try_from(self.active.len()).unwrap_or(u32::MAX);
+    pub(crate) fn insert_request(&mut self, request: Request) -> u32 {
+        let place = u32::try_from(self.active.len()).unwrap_or(u32::MAX);
         let slot = match self.free_requests.pop() {
             Some(slot) => {
                 self.requests[slot as usize] = request;
+                self.places[slot as usize] = place;
                 slot
             }
             None => {
                 self.requests.push(request);
+                self.places.push(place);
                 u32::try_from(self.requests.len() - 1).unwrap_or(u32::MAX)
             }
         };
@@ -863,7 +873,7 @@ impl State {
             return;
         }
         let (variant_id, first) = (deployed.variant, deployed.first);
-        let request = *request;
+        let request = &self.requests[slot as usize];
         let application = &world.applications[request.application.index()];
         let variant = &application.variants[variant_id.index()];
         let response = self.now.since(request.arrived);
@@ -882,16 +892,16 @@ impl State {
         account.1 += response.seconds() / application.deadline.seconds();
         sink.completed(
             self.now,
-            &request,
+            request,
             variant_id,
             response > application.deadline,
         );
         self.free_fragments[variant.fragments.len()].push(first);
         self.free_requests.push(slot);
-        let place = request.place as usize;
-        self.active.swap_remove(place);
-        if let Some(&moved) = self.active.get(place) {
-            self.requests[moved as usize].place = request.place;
+        let place = self.places[slot as usize];
+        self.active.swap_remove(place as usize);
+        if let Some(&moved) = self.active.get(place as usize) {
+            self.places[moved as usize] = place;
         }
     }
 

@@ -171,7 +171,6 @@ impl<'a> Build<'a> {
             key: view.id.0,
             deployed: None,
             started: view.started,
-            place: 0,
         };
         let slot = self.state.insert_request(request);
         self.slots.push((view.id, slot));
