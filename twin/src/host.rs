@@ -237,6 +237,11 @@ pub(crate) struct Meter {
 }
 
 impl CapClass {
+    /// Number of running fragments.
+    fn count(&self) -> u32 {
+        u32::try_from(self.running.len()).unwrap_or(u32::MAX)
+    }
+
     /// Starts a fragment with `work_mi` ahead of it, of which it has had what lies before
     /// `from_mi` on the virtual counter.
     pub(crate) fn start(&mut self, fragment: u32, from_mi: f64, work_mi: f64) {
@@ -453,15 +458,15 @@ impl Host {
         let speed = self.speed();
         let mut left_mips = self.available_mips(size);
         let available_mips = left_mips;
-        let mut left_count: usize = self.classes.iter().map(|c| c.running.len()).sum();
+        let mut left_count: u32 = self.classes.iter().map(CapClass::count).sum();
         // Classes are sorted by cap, so those that stay below the fair share come first.
         for class in &mut self.classes {
-            let count = class.running.len();
+            let count = class.count();
             if count == 0 {
                 continue;
             }
-            class.rate_mips = (class.limit_mips * speed).min(left_mips / left_count as f64);
-            left_mips -= class.rate_mips * count as f64;
+            class.rate_mips = (class.limit_mips * speed).min(left_mips / f64::from(left_count));
+            left_mips -= class.rate_mips * f64::from(count);
             left_count -= count;
         }
         self.used_mips = (available_mips - left_mips).clamp(0.0, self.capacity_mips);
@@ -536,7 +541,7 @@ impl Host {
         let running: f64 = self
             .classes
             .iter()
-            .map(|c| c.finish_sum_mi - c.virtual_mi * c.running.len() as f64)
+            .map(|c| c.finish_sum_mi - c.virtual_mi * f64::from(c.count()))
             .sum();
         (running + self.ahead_mi).max(0.0)
     }

@@ -48,13 +48,13 @@ impl SimTime {
     pub fn from_seconds_ceil(seconds: f64) -> Self {
         let nanos = seconds * NANOS_PER_SECOND;
         let whole = nanos as u64;
-        Self(whole.saturating_add(u64::from((whole as f64) < nanos)))
+        Self(whole.saturating_add(u64::from(to_f64(whole) < nanos)))
     }
 
     /// This time in seconds.
     #[must_use]
     pub fn seconds(self) -> f64 {
-        self.0 as f64 / NANOS_PER_SECOND
+        to_f64(self.0) / NANOS_PER_SECOND
     }
 
     /// The span from `earlier` to `self`, zero if `earlier` is later.
@@ -68,6 +68,11 @@ impl SimTime {
     pub fn after(self, span: Self) -> Self {
         Self(self.0.saturating_add(span.0))
     }
+}
+
+/// `count as f64`, by the one instruction that processors have for numbers with a sign.
+fn to_f64(count: u64) -> f64 {
+    i64::try_from(count).map_or(count as f64, |count| count as f64)
 }
 
 impl fmt::Display for SimTime {

@@ -190,8 +190,9 @@ impl PowerCurve {
     )]
     pub fn at(&self, utilization: f64) -> Watts {
         let tenths = (utilization * 10.0).clamp(0.0, 10.0);
-        let segment = (tenths as usize).min(9);
-        let within = tenths - segment as f64;
+        let segment = (tenths as u32).min(9);
+        let within = tenths - f64::from(segment);
+        let segment = segment as usize;
         Watts(self.0[segment] + (self.0[segment + 1] - self.0[segment]) * within)
     }
 }
