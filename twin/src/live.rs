@@ -44,6 +44,7 @@
 mod apply;
 mod check;
 mod delta;
+mod expect;
 mod snapshot;
 
 use std::collections::BTreeMap;
@@ -52,6 +53,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 pub use self::delta::{Delta, DeltaError, Event, Ignored, Lifecycle, Sample};
+pub use self::expect::{Expectations, Expected};
 pub use self::snapshot::LiveSnapshotError;
 use crate::decision::Decision;
 use crate::host;
@@ -149,7 +151,7 @@ pub enum ClockError {
 }
 
 /// What became of a list of deltas.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Noted {
     /// How many changed something.
     pub applied: usize,
@@ -160,7 +162,7 @@ pub struct Noted {
 }
 
 /// What came to be known, to be held against what was expected.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Fact {
     /// A request was answered.
     Answered {
@@ -168,17 +170,15 @@ pub enum Fact {
         request: RequestId,
         /// What it asked for.
         application: ApplicationId,
+        /// When.
+        at: SimTime,
         /// Time from its arrival to its answer.
         response: SimTime,
     },
     /// A fragment ended.
     Finished {
-        /// The request.
+        /// Its request.
         request: RequestId,
-        /// What it asks for.
-        application: ApplicationId,
-        /// How it was deployed.
-        variant: VariantId,
         /// Position of the fragment in its variant.
         fragment: u16,
         /// Where it ran.
@@ -187,12 +187,21 @@ pub enum Fact {
         started: SimTime,
         /// When it ended.
         finished: SimTime,
-        /// Length of the input, in tokens.
-        context_tokens: u32,
-        /// Length of the answer, in tokens; what is expected if no report told.
-        generated_tokens: u32,
-        /// Service that it has had by the twin's account, in thousandths of a million instructions.
-        attained_kilo: u64,
+        /// Work that it was expected to have, with the tokens as they are known now, in MI.
+        expected_mi: f64,
+        /// Service that it had by the twin's account, in MI.
+        attained_mi: f64,
+    },
+    /// A host was measured.
+    Sampled {
+        /// When.
+        at: SimTime,
+        /// What it showed.
+        sample: Sample,
+        /// What the twin makes of the host up to then.
+        meter: HostMeter,
+        /// Utilization by the twin's account at that time.
+        utilization: f64,
     },
     /// A request is gone without an answer.
     Failed {
@@ -297,8 +306,7 @@ impl Live {
         self.state.next_boundary
     }
 
-    /// Energy, in J, time billed, time served and integral of utilization, in s, of a host until
-    /// now; as far as it is known from when the state was sent whole.
+    /// What is metered of a host from when the state was sent whole until now.
     #[must_use]
     pub fn meter(&self, host: HostId) -> HostMeter {
         let meter = self.state.hosts[host.index()].meter(self.state.now);
@@ -342,6 +350,20 @@ impl Live {
             });
         }
         Ok(())
+    }
+
+    /// Whether `deltas` can be true of this fleet at `now`.
+    ///
+    /// # Errors
+    ///
+    /// The first delta that cannot.
+    pub fn check_deltas(
+        &self,
+        world: &World,
+        now: SimTime,
+        deltas: &[Delta],
+    ) -> Result<(), DeltaError> {
+        self.check(world, now, deltas).map(|_| ())
     }
 
     /// Takes what `deltas` say and carries on until `now`, or stays where the clock is if that is
@@ -442,12 +464,12 @@ impl Live {
         self.state.starts = Some(starts);
         for (id, ended) in watch.answered {
             self.end(id, ended);
-            let response = ended.answered.map(|at| at.since(ended.arrived));
-            if let (Some(response), true) = (response, ended.reported) {
+            if let (Some(at), true) = (ended.answered, ended.reported) {
                 noted.facts.push(Fact::Answered {
                     request: id,
                     application: ended.application,
-                    response,
+                    at,
+                    response: at.since(ended.arrived),
                 });
             }
         }

@@ -9,9 +9,6 @@ use crate::state::{Deployed, Phase};
 use crate::units::SimTime;
 use crate::world::World;
 
-/// Thousandths, of work that is told as a whole number.
-const KILO: f64 = 1000.0;
-
 impl Live {
     /// Works in one delta, which is not later than the clock.
     pub(super) fn take(
@@ -51,6 +48,13 @@ impl Live {
             } => self.moved(world, (*request, *fragment), *host, noted),
             Event::Host { host, lifecycle } => self.turned(world, at, *host, *lifecycle, noted),
             Event::Sample(sample) => {
+                let host = &self.state.hosts[sample.host.index()];
+                noted.facts.push(Fact::Sampled {
+                    at,
+                    sample: *sample,
+                    meter: self.meter(sample.host),
+                    utilization: host.utilization,
+                });
                 self.state
                     .measure(world, sample.host, sample.speed, sample.credits);
                 Ok(())
@@ -216,11 +220,8 @@ impl Live {
         noted: &mut Noted,
     ) {
         let run = self.state.fragments[place as usize];
-        let request = self.state.requests[run.request as usize];
-        let Some(deployed) = request.deployed else {
-            return;
-        };
-        let attained_mi = self.state.attained_mi(world, place);
+        let attained_mi = self.state.attained_at(world, place, at);
+        let expected_mi = self.state.expected_mi(world, place, 0.0);
         let started = self.tracks.get(&id).and_then(|track| {
             let known = track.started.get(usize::from(run.index))?;
             *known
@@ -228,18 +229,17 @@ impl Live {
         let mut watch = Watch::default();
         self.state
             .finish_observed(world, place, at, hands_on, &mut watch);
-        if let (Phase::Running, Some(started)) = (run.phase, started) {
+        if let (Phase::Running, Some(started), Some(expected_mi)) =
+            (run.phase, started, expected_mi)
+        {
             noted.facts.push(Fact::Finished {
                 request: id,
-                application: request.application,
-                variant: deployed.variant,
                 fragment: run.index,
                 host: run.host,
                 started,
                 finished: at.max(started),
-                context_tokens: request.context_tokens,
-                generated_tokens: request.generated_tokens,
-                attained_kilo: kilo(attained_mi),
+                expected_mi,
+                attained_mi,
             });
         }
         self.catch_up(watch, noted);
@@ -286,6 +286,7 @@ impl Live {
             noted.facts.push(Fact::Answered {
                 request: id,
                 application: ended.application,
+                at,
                 response: at.since(ended.arrived),
             });
             return Ok(());
@@ -388,13 +389,4 @@ impl Live {
         self.catch_up(watch, noted);
         if changed { Ok(()) } else { Err(Ignored::Known) }
     }
-}
-
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "work is not negative, and saturates"
-)]
-fn kilo(mi: f64) -> u64 {
-    (mi * KILO) as u64
 }

@@ -119,8 +119,8 @@ pub enum Lifecycle {
 pub struct Sample {
     /// The host.
     pub host: HostId,
-    /// Over how long utilization and power are averaged.
-    pub span: SimTime,
+    /// Over how long utilization and power are averaged; since the last sample where not told.
+    pub span: Option<SimTime>,
     /// Share of its virtual CPUs in use, between 0 and 1.
     pub utilization: Option<f64>,
     /// Power, in W.

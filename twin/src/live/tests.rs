@@ -370,6 +370,7 @@ fn what_is_missing_is_made_up_by_what_follows() {
     let response = Fact::Answered {
         request: RequestId(4),
         application: ApplicationId(0),
+        at: seconds(2.9),
         response: SimTime(1_900_000_000),
     };
     assert!(noted.expect("true").facts.contains(&response));
@@ -577,7 +578,7 @@ fn events() -> impl Strategy<Value = Event> {
         }),
         1 => (host, 0.2_f64..2.0).prop_map(|(h, speed)| Event::Sample(Sample {
             host: HostId(h),
-            span: SimTime(1_000_000_000),
+            span: Some(SimTime(1_000_000_000)),
             utilization: Some(0.5),
             power_w: None,
             speed: Some(speed),

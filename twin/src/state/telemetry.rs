@@ -161,6 +161,13 @@ impl State {
         Some(demand::expected_mi(world, application, fragment, known))
     }
 
+    /// Service that the fragment in `slot` had had at `at`, in MI, as far as its host can be taken
+    /// back to that time.
+    pub(crate) fn attained_at(&mut self, world: &World, slot: u32, at: SimTime) -> f64 {
+        let at = self.due(self.fragments[slot as usize].host.index(), at);
+        self.as_of(at, |state| state.attained_mi(world, slot))
+    }
+
     /// Lets `what` happen as of `at`; the time is as before afterwards.
     fn as_of<T>(&mut self, at: SimTime, what: impl FnOnce(&mut Self) -> T) -> T {
         let now = std::mem::replace(&mut self.now, at);
