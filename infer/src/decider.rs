@@ -131,13 +131,21 @@ impl Decider {
                 problem,
             });
         }
-        let state = State::from_view(&self.world, view)?;
-        let observation = Observation::new(&self.world, &state, view.epoch);
+        let world = Arc::clone(&self.world);
+        let state = State::from_view(&world, view)?;
+        let mut outcome = self.decide_on(&Observation::new(&world, &state, view.epoch));
+        outcome.elapsed = started.elapsed();
+        Ok(outcome)
+    }
+
+    /// Decides on what is observed of a state of its world.
+    pub fn decide_on(&mut self, observation: &Observation<'_>) -> Outcome<'_> {
+        let started = Instant::now();
         let decision = &mut self.decision;
-        let fallback = attempt(self.primary.policy.as_mut(), &observation, decision).err();
+        let fallback = attempt(self.primary.policy.as_mut(), observation, decision).err();
         let fallback_failure = match &fallback {
             None => None,
-            Some(_) => attempt(self.fallback.as_mut(), &observation, decision).err(),
+            Some(_) => attempt(self.fallback.as_mut(), observation, decision).err(),
         };
         let policy = match (&fallback, &fallback_failure) {
             (None, _) => Some(self.primary.policy.name()),
@@ -147,14 +155,13 @@ impl Decider {
                 None
             }
         };
-        let elapsed = started.elapsed();
-        Ok(Outcome {
+        Outcome {
             decision: &self.decision,
             policy,
             fallback,
             fallback_failure,
-            elapsed,
-        })
+            elapsed: started.elapsed(),
+        }
     }
 
     /// Answers `request` with the response as JSON.
@@ -167,23 +174,8 @@ impl Decider {
         let view = request.to_view(&world)?;
         let model_sha256 = self.primary.model_sha256.clone();
         let outcome = self.decide(&view)?;
-        let response = DecisionResponse {
-            schema: SCHEMA,
-            decision: DecisionBody::from_decision(&world, &view, outcome.decision),
-            policy: outcome.policy.unwrap_or("none").into(),
-            model_sha256: model_sha256.as_deref().map(Into::into),
-            fallback: outcome.fallback.is_some(),
-            fallback_reason: outcome.fallback.as_ref().map(|r| r.to_string().into()),
-            decision_time_us: outcome.elapsed.as_secs_f64() * 1e6,
-        };
-        // A response of names and finite numbers always serializes.
-        let body = serde_json::to_vec(&response).unwrap_or_default();
-        Ok(Answer {
-            body,
-            fallback: outcome.fallback,
-            fallback_failure: outcome.fallback_failure,
-            elapsed: outcome.elapsed,
-        })
+        let body = DecisionBody::from_decision(&world, &view, outcome.decision);
+        Ok(Answer::of(outcome, body, model_sha256.as_deref()))
     }
 }
 
@@ -198,6 +190,33 @@ pub struct Answer {
     pub fallback_failure: Option<Rejection>,
     /// As [`Outcome::elapsed`].
     pub elapsed: Duration,
+}
+
+impl Answer {
+    /// The response that says `outcome`, whose decision is `decision` on the wire.
+    pub(crate) fn of(
+        outcome: Outcome<'_>,
+        decision: DecisionBody<'_>,
+        model_sha256: Option<&str>,
+    ) -> Self {
+        let response = DecisionResponse {
+            schema: SCHEMA,
+            decision,
+            policy: outcome.policy.unwrap_or("none").into(),
+            model_sha256: model_sha256.map(Into::into),
+            fallback: outcome.fallback.is_some(),
+            fallback_reason: outcome.fallback.as_ref().map(|r| r.to_string().into()),
+            decision_time_us: outcome.elapsed.as_secs_f64() * 1e6,
+        };
+        // A response of names and finite numbers always serializes.
+        let body = serde_json::to_vec(&response).unwrap_or_default();
+        Self {
+            body,
+            fallback: outcome.fallback,
+            fallback_failure: outcome.fallback_failure,
+            elapsed: outcome.elapsed,
+        }
+    }
 }
 
 /// Lets `policy` write its decision and checks it.

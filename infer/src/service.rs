@@ -3,6 +3,10 @@
 //! | request | answer |
 //! |---|---|
 //! | `POST /v1/decisions` | a [`DecisionResponse`](twin::wire::DecisionResponse) to a [`DecisionRequest`] |
+//! | `PUT /v1/fleet` | takes a whole state as that of the fleet that the service keeps |
+//! | `GET /v1/fleet` | the fleet by its live twin; `?view=summary` without the whole state |
+//! | `POST /v1/telemetry` | tells what happened in the fleet |
+//! | `GET /v1/fleet/drift` | predictions of the live twin against what was observed |
 //! | `GET /healthz` | 200 while decisions are taken, 503 once the service shuts down |
 //! | `GET /metrics` | metrics in Prometheus' text format |
 //!
@@ -15,6 +19,7 @@
 
 mod body;
 mod decisions;
+mod fleet;
 mod pool;
 mod problem;
 
@@ -36,10 +41,12 @@ use tokio::sync::{Semaphore, oneshot};
 use twin::wire::MAX_BODY_BYTES;
 
 use self::decisions::decisions;
+use self::fleet::KeptFleet;
 use self::pool::Pool;
 pub use self::problem::wire_problem;
 use self::problem::{Refusal, STATUSES};
 use crate::decider::Decider;
+use crate::fleet::{FleetLog, LiveFleet};
 use crate::telemetry::Telemetry;
 
 /// How many requests may be in flight unless [`Limits`] says otherwise.
@@ -138,6 +145,7 @@ impl Service {
             limits,
             health: health.to_string(),
             permits: Semaphore::new(limits.in_flight),
+            fleet: KeptFleet::new(world),
             pool: Pool::new(deciders),
             telemetry,
             draining: AtomicBool::new(false),
@@ -155,6 +163,13 @@ impl Service {
     /// If the operating system does not tell.
     pub fn address(&self) -> io::Result<SocketAddr> {
         self.listener.local_addr()
+    }
+
+    /// Begins with `fleet`, where there is one, and keeps what it accepts in `log`.
+    pub fn keep_fleet(&mut self, fleet: Option<LiveFleet>, log: Arc<dyn FleetLog>) {
+        if let Some(app) = Arc::get_mut(&mut self.app) {
+            app.fleet.begin(fleet, log);
+        }
     }
 
     /// Answers until `shutdown` completes, and then until what was accepted is answered.
@@ -214,6 +229,7 @@ struct App {
     health: String,
     permits: Semaphore,
     pool: Pool,
+    fleet: KeptFleet,
     telemetry: Telemetry,
     draining: AtomicBool,
 }
@@ -229,6 +245,7 @@ impl std::fmt::Debug for App {
 fn router(app: Arc<App>) -> Router {
     Router::new()
         .route("/v1/decisions", post(decisions))
+        .merge(fleet::routes())
         .route("/healthz", get(healthz))
         .route("/metrics", get(metrics_page))
         .fallback(not_found)
@@ -250,6 +267,7 @@ async fn healthz(State(app): State<Arc<App>>) -> Response {
 
 async fn metrics_page(State(app): State<Arc<App>>) -> Response {
     let text = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+    app.show_fleet().await;
     ([(header::CONTENT_TYPE, text)], app.telemetry.render()).into_response()
 }
 

@@ -7,6 +7,7 @@ use metrics::{
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
 use crate::decider::{Answer, Rejection};
+use crate::fleet::metrics::FleetMetrics;
 
 /// Upper ends of the buckets of decision times, in s.
 const DECISION_BUCKETS_S: [f64; 14] = [
@@ -24,6 +25,7 @@ pub(crate) struct Telemetry {
     decision_duration: Histogram,
     in_flight: Gauge,
     rejected: Vec<(u16, Counter)>,
+    pub(crate) fleet: FleetMetrics,
 }
 
 /// Counts a request as in flight while it lives.
@@ -62,6 +64,7 @@ impl Telemetry {
                 decision_duration: histogram!("infer_decision_duration_seconds"),
                 in_flight: gauge!("infer_in_flight_requests"),
                 rejected: statuses.iter().map(|&s| (s, rejected(s))).collect(),
+                fleet: FleetMetrics::register(),
             };
             telemetry.in_flight.set(0.0);
             telemetry

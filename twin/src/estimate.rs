@@ -155,6 +155,27 @@ impl Loads {
         }
     }
 
+    /// Takes the loads of `hosts` from what is observed; the others stay as they are, which is idle
+    /// where they were never taken.
+    pub(crate) fn refresh(&mut self, observation: &Observation<'_>, hosts: &[HostId]) {
+        let (world, state) = (observation.world(), observation.state());
+        self.prepare(world);
+        if self.hosts.len() != self.idle.len() {
+            self.hosts.clone_from(&self.idle);
+        }
+        for &host in hosts {
+            let h = host.index();
+            let mut load = fixed(&self.idle[h], state, h);
+            for resident in observation.residents(host) {
+                load.left_mi += resident.expected_left_mi;
+                if !resident.phase.holds_memory() {
+                    load.ram_free_mib -= resident.fragment.ram.0;
+                }
+            }
+            self.hosts[h] = load;
+        }
+    }
+
     /// Takes the loads from a sampled state, whose work left is taken to be known.
     pub(crate) fn sample(&mut self, world: &World, state: &State) {
         self.prepare(world);

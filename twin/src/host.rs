@@ -350,6 +350,13 @@ impl Host {
         self.mip_share = 1.0 / self.capacity_mips;
     }
 
+    /// Sets the speed relative to the rated one; [`Host::share`] must follow.
+    pub(crate) fn set_speed(&mut self, size: &VmSize, factor: f64) {
+        self.vm_factor = factor;
+        self.slow_factor = 1.0;
+        self.set_capacity(size);
+    }
+
     /// Starts a fragment that has its inputs, its memory and its model.
     pub(crate) fn start(&mut self, cap: usize, slot: u32, run: &mut FragmentRun) {
         let class = &mut self.classes[cap];

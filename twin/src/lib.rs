@@ -32,6 +32,7 @@ pub mod files;
 pub mod gap;
 pub mod host;
 pub mod ids;
+pub mod live;
 pub mod migration;
 pub mod network;
 pub mod objective;

@@ -303,6 +303,33 @@ impl Network {
         }
     }
 
+    /// Calls off the transfers of a host whose delivery is `unwanted`, of those that it sends or
+    /// those that it receives; says how many.
+    pub(crate) fn cancel_of(
+        &mut self,
+        world: &World,
+        now: SimTime,
+        (host, receives): (HostId, bool),
+        unwanted: impl Fn(Delivery) -> bool,
+    ) -> usize {
+        let first = if receives { world.hosts.len() } else { 0 };
+        let resource = first + host.index();
+        let mut canceled = 0;
+        let mut slot = self.heads[resource];
+        while slot != NONE {
+            let after = self
+                .neighbor(slot, u32::try_from(resource).unwrap_or(NONE))
+                .1;
+            if unwanted(self.slots[slot as usize].delivery) {
+                let transfer = self.take_out(slot as usize);
+                self.rebalance(world, now, transfer.resources);
+                canceled += 1;
+            }
+            slot = after;
+        }
+        canceled
+    }
+
     /// Takes out the transfers that have ended by `now`: what is left does not depend on their
     /// order. [`Network::give_back`] takes the list back.
     pub(crate) fn take_finished(&mut self, world: &World, now: SimTime) -> Vec<Transfer> {

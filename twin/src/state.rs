@@ -9,6 +9,7 @@
 
 pub(crate) mod incidents;
 pub(crate) mod migrate;
+pub(crate) mod telemetry;
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -187,6 +188,10 @@ pub struct State {
     /// What happened to the fleet.
     pub(crate) incidents: Incidents,
     pub(crate) migrations: Migrations,
+    /// Fragments that started, and when, since somebody asked; of the state of a real fleet only,
+    /// whose copies are simulated.
+    #[serde(skip)]
+    pub(crate) starts: Option<Vec<(u32, SimTime)>>,
 }
 
 impl Clone for State {
@@ -206,11 +211,13 @@ impl Clone for State {
             rates: self.rates.clone(),
             by_application: self.by_application.clone(),
             migrations: self.migrations.clone(),
+            starts: None,
             ..*self
         }
     }
 
     fn clone_from(&mut self, source: &Self) {
+        self.starts = None;
         self.now = source.now;
         self.hosts.clone_from(&source.hosts);
         self.completions.clone_from(&source.completions);
@@ -316,6 +323,7 @@ impl State {
             migrations: Migrations::default(),
             key,
             incidents: Incidents::default(),
+            starts: None,
         };
         state.expect_faults(world);
         state
@@ -723,6 +731,9 @@ impl State {
             }
             host.start(fragment.cap, slot, run);
             request.started.get_or_insert(self.now);
+            if let Some(starts) = &mut self.starts {
+                starts.push((slot, self.now));
+            }
         }
     }
 
@@ -740,6 +751,9 @@ impl State {
         host.loading -= 1;
         host.start(variant.fragments[usize::from(run.index)].cap, slot, run);
         request.started.get_or_insert(self.now);
+        if let Some(starts) = &mut self.starts {
+            starts.push((slot, self.now));
+        }
         self.reschedule(world, h);
     }
 
@@ -834,12 +848,26 @@ impl State {
         let fragment = &variant.fragments[index];
         host.leave_model(fragment.model, self.now);
         host.release(slot, fragment.ram.0);
-        if demand::tells_generated_tokens(fragment) {
+        sink.fragment_done(self.now, request.id, index, from);
+        self.hand_on(world, slot, sink);
+    }
+
+    /// Sends the output of the fragment in `slot`, which has ended, on its way.
+    fn hand_on<S: Sink>(&mut self, world: &World, slot: u32, sink: &mut S) {
+        let run = self.fragments[slot as usize];
+        let (index, from, request_slot) = (usize::from(run.index), run.host, run.request);
+        let request = &mut self.requests[request_slot as usize];
+        let Some(deployed) = request.deployed else {
+            return;
+        };
+        let variant = world.variant(request.application, deployed.variant);
+        let fragment = &variant.fragments[index];
+        // Of a real fleet the tokens are known once they are reported.
+        if self.starts.is_none() && demand::tells_generated_tokens(fragment) {
             request.generated_known = true;
         }
         let tokens = f64::from(request.context_tokens) + f64::from(request.generated_tokens);
         let bytes = fragment.output_bytes + fragment.output_bytes_per_token * tokens;
-        sink.fragment_done(self.now, request.id, index, from);
         if fragment.successors.is_empty() {
             let ends = (Endpoint::Host(from), Endpoint::User);
             if bytes <= 0.0 && network::latency(world, ends.0, ends.1) == SimTime::ZERO {
@@ -897,6 +925,11 @@ impl State {
             response > application.deadline,
         );
         self.free_fragments[variant.fragments.len()].push(first);
+        self.remove_request(slot);
+    }
+
+    /// Takes the request in `slot`, of which nothing is left, from those under way.
+    fn remove_request(&mut self, slot: u32) {
         self.free_requests.push(slot);
         let place = self.places[slot as usize];
         self.active.swap_remove(place as usize);

@@ -20,6 +20,7 @@
 //! [`Decision`]: crate::decision::Decision
 
 mod convert;
+mod fleet;
 mod migrations;
 mod read;
 
@@ -32,6 +33,11 @@ use crate::migration::StrategyKind;
 use crate::workload::RATE_WINDOWS;
 use crate::world::{self, MAX_MODELS};
 
+pub use fleet::{
+    DeltaKind, FleetDecisionRequest, FleetResponse, FleetTotals, HostSummary, IgnoredDelta,
+    MAX_IGNORED, NewRequest, Question, SeenLifecycle, TelemetryDelta, TelemetryRequest,
+    TelemetryResponse,
+};
 use read::{bounded, present};
 
 /// The version of the schema that this module reads and writes.

@@ -140,6 +140,19 @@ impl Rates {
         }
         self.last = now;
     }
+
+    /// Counts an arrival at `time`, which may lie before arrivals that were counted already.
+    pub(crate) fn count_late(&mut self, time: SimTime) {
+        if time >= self.last {
+            self.count(time);
+            return;
+        }
+        let mut arrival = Self::new(time, RATE_WINDOWS_S.map(|window| 1.0 / window));
+        arrival.values = arrival.at(self.last);
+        for (value, more) in self.values.iter_mut().zip(arrival.values) {
+            *value += more;
+        }
+    }
 }
 
 impl Trace {

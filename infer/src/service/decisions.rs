@@ -8,7 +8,7 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::time::timeout;
-use twin::wire::DecisionRequest;
+use twin::wire::{DecisionRequest, Question};
 
 use super::problem::Refusal;
 use super::{App, INLINE_BYTES, WAIT_LIMIT, json};
@@ -35,10 +35,18 @@ impl App {
             return Err(Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, detail));
         };
         let roomy = Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread;
-        let answer = if body.len() > INLINE_BYTES && roomy {
-            tokio::task::block_in_place(|| decide(decider, &body))
+        let apart = body.len() > INLINE_BYTES && roomy;
+        let question = if apart {
+            tokio::task::block_in_place(|| Question::from_json(&body))
         } else {
-            decide(decider, &body)
+            Question::from_json(&body)
+        }?;
+        let answer = match question {
+            Question::Kept(request) => self.decide_kept(decider, &request).await,
+            Question::Whole(request) if apart => {
+                tokio::task::block_in_place(|| decide(decider, &request))
+            }
+            Question::Whole(request) => decide(decider, &request),
         }?;
         self.telemetry.answered(&answer);
         if let Some(reason) = &answer.fallback {
@@ -52,13 +60,9 @@ impl App {
     }
 }
 
-/// Reads the request and answers it. A panic, which would be a defect, becomes a status of 500.
-fn decide(decider: &mut Decider, body: &[u8]) -> Result<Answer, Refusal> {
-    let decided = catch_unwind(AssertUnwindSafe(|| {
-        let request = DecisionRequest::from_json(body)?;
-        decider.answer(&request)
-    }));
-    match decided {
+/// Answers the request. A panic, which would be a defect, becomes a status of 500.
+fn decide(decider: &mut Decider, request: &DecisionRequest<'_>) -> Result<Answer, Refusal> {
+    match catch_unwind(AssertUnwindSafe(|| decider.answer(request))) {
         Ok(answer) => Ok(answer?),
         Err(_) => {
             tracing::error!("a decision panicked");

@@ -5,9 +5,11 @@ use axum::response::{IntoResponse, Response};
 use twin::wire::{Problem, WireError, WireErrorKind};
 
 use super::App;
+use super::fleet::NO_FLEET;
+use crate::fleet::FleetError;
 
 /// The statuses of refused requests.
-pub(super) const STATUSES: [u16; 10] = [400, 404, 405, 408, 413, 415, 422, 429, 500, 503];
+pub(super) const STATUSES: [u16; 11] = [400, 404, 405, 408, 409, 413, 415, 422, 429, 500, 503];
 
 /// Why a request is refused.
 pub(super) struct Refusal {
@@ -58,6 +60,22 @@ impl From<WireError> for Refusal {
     }
 }
 
+impl From<FleetError> for Refusal {
+    fn from(error: FleetError) -> Self {
+        match error {
+            FleetError::View(error) => WireError::from(error).into(),
+            FleetError::Delta(error) => WireError::of_delta(error, "deltas").into(),
+            FleetError::Clock(error) => Self {
+                status: StatusCode::CONFLICT,
+                detail: error.to_string(),
+                field: Some("now_ns".into()),
+            },
+            FleetError::Log(_) => Self::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
+            FleetError::NoFleet { .. } => Self::new(StatusCode::CONFLICT, NO_FLEET),
+        }
+    }
+}
+
 /// The HTTP status that a wrong message gets.
 fn status_of(kind: WireErrorKind) -> u16 {
     match kind {
@@ -85,6 +103,7 @@ fn problem(status: u16, detail: String, field: Option<String>) -> Problem {
             "The resource does not have this method",
         ),
         408 => ("timeout", "The body took too long to arrive"),
+        409 => ("no-fleet", "The fleet is not known, or its clock was set"),
         413 => ("too-large", "The body is too large"),
         415 => ("media-type", "The body is not declared as JSON"),
         422 => (

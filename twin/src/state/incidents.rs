@@ -182,7 +182,9 @@ impl State {
         self.hosts[h].advance(size, self.now);
         let starts = u64::from(self.hosts[h].starts);
         let key = faults::key(self.key, Purpose::Allocation, h);
-        if stream::unit(key, starts) < world.faults.allocation_failure {
+        // A real fleet reports what fails.
+        let chance = self.starts.is_none();
+        if chance && stream::unit(key, starts) < world.faults.allocation_failure {
             self.hosts[h].starts += 1;
             self.hosts[h].lifecycle = Lifecycle::Off;
             self.note(Incident::AllocationFailed { host }, sink);
@@ -191,6 +193,9 @@ impl State {
         } else {
             self.hosts[h].lifecycle = Lifecycle::On;
             self.hosts[h].allocate(size, faults::key(self.key, Purpose::Speed, h));
+            if !chance {
+                self.hosts[h].set_speed(size, 1.0);
+            }
         }
         sink.lifecycle(self.now, host, self.hosts[h].lifecycle);
         self.refill(world, h, sink);
@@ -198,10 +203,21 @@ impl State {
 
     /// A host loses what runs on it, and boots again unless it was to go off anyway.
     fn crash<S: Sink>(&mut self, world: &World, host: HostId, sink: &mut S) {
+        let ready_at = self.now.after(world.faults.restart);
+        self.crash_until(world, host, ready_at, sink);
+    }
+
+    /// As [`State::crash`], to serve again from `ready_at`.
+    pub(super) fn crash_until<S: Sink>(
+        &mut self,
+        world: &World,
+        host: HostId,
+        ready_at: SimTime,
+        sink: &mut S,
+    ) {
         let h = host.index();
         self.hosts[h].advance(world.size_of(h), self.now);
         self.note(Incident::Crashed { host }, sink);
-        let ready_at = self.now.after(world.faults.restart);
         self.hosts[h].lifecycle = match self.hosts[h].lifecycle {
             Lifecycle::Draining => Lifecycle::Off,
             _ => Lifecycle::Booting { ready_at },
@@ -217,7 +233,7 @@ impl State {
     }
 
     /// Withdraws every request that has an unfinished fragment on `host`.
-    fn withdraw_all<S: Sink>(&mut self, world: &World, host: HostId, sink: &mut S) {
+    pub(super) fn withdraw_all<S: Sink>(&mut self, world: &World, host: HostId, sink: &mut S) {
         while let Some(&slot) = self.hosts[host.index()].resident.first() {
             self.withdraw(world, self.fragments[slot as usize].request, sink);
         }
@@ -225,7 +241,7 @@ impl State {
 
     /// Takes everything back that was placed and sent for the request in `slot`: it waits as if it
     /// had not been deployed.
-    fn withdraw<S: Sink>(&mut self, world: &World, slot: u32, sink: &mut S) {
+    pub(super) fn withdraw<S: Sink>(&mut self, world: &World, slot: u32, sink: &mut S) {
         let request = self.requests[slot as usize];
         let Some(deployed) = request.deployed else {
             return;
@@ -245,12 +261,17 @@ impl State {
                 *host = Some(run.host);
             }
         }
+        if self.starts.is_some() {
+            self.recall(world, slot);
+        }
         let of_request = |what: Delivery| match what {
             Delivery::Input { fragment } => own.contains(&fragment),
             Delivery::Output { request } => request == slot,
             Delivery::Migration { .. } => false,
         };
-        self.network.cancel(world, self.now, of_request);
+        if self.starts.is_none() {
+            self.network.cancel(world, self.now, of_request);
+        }
         self.timers.retain(|Reverse(timer)| match timer.kind {
             TimerKind::Input(fragment) | TimerKind::Loaded(fragment) => !own.contains(&fragment),
             TimerKind::Output(request) => request != slot,

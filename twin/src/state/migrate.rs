@@ -380,6 +380,25 @@ impl State {
         }
     }
 
+    /// Lets the order under way of a migration be carried out now; says whether there was one, and
+    /// it goes on.
+    pub(super) fn hasten_migration<S: Sink>(
+        &mut self,
+        world: &World,
+        number: u32,
+        sink: &mut S,
+    ) -> bool {
+        let Some(place) = self.migrations.place(number) else {
+            return false;
+        };
+        if self.migrations.under_way[place].carrier == Carrier::Nobody {
+            return false;
+        }
+        self.halt(world, place);
+        self.carried_out(world, number, sink);
+        true
+    }
+
     /// Begins to carry out `order`, or ends the migration.
     fn follow<S: Sink>(&mut self, world: &World, place: usize, order: Order, sink: &mut S) {
         match order {
@@ -579,7 +598,7 @@ impl State {
     }
 
     /// Forgets when a request started, if nothing that was served of it is left.
-    fn forget_start(&mut self, world: &World, request: u32) {
+    pub(super) fn forget_start(&mut self, world: &World, request: u32) {
         let found = &mut self.requests[request as usize];
         let Some(deployed) = found.deployed else {
             return;

@@ -30,6 +30,22 @@ pub(super) fn inconsistent<T>(field: String, problem: String) -> Result<T, WireE
     })
 }
 
+/// Whether a message is about `world`.
+pub(super) fn check_world(asked: Option<&WorldName<'_>>, world: &World) -> Result<(), WireError> {
+    let Some(asked) = asked else {
+        return Ok(());
+    };
+    if asked.name != world.name {
+        let problem = format!("decisions are for {}, found {}", world.name, asked.name);
+        return inconsistent("world.name".into(), problem);
+    }
+    if asked.hash.as_ref().is_some_and(|hash| *hash != world.hash) {
+        let problem = format!("the world's file has changed: its hash is {}", world.hash);
+        return inconsistent("world.hash".into(), problem);
+    }
+    Ok(())
+}
+
 impl<'a> DecisionRequest<'a> {
     /// Asks for a decision in the situation of `view`.
     ///
@@ -57,22 +73,13 @@ impl<'a> DecisionRequest<'a> {
     /// If the message is of another world, names what the world does not have, or says of a
     /// transfer or a host what cannot go together.
     pub fn to_view(&self, world: &World) -> Result<FleetView, WireError> {
-        if let Some(asked) = &self.world {
-            if asked.name != world.name {
-                let problem = format!("decisions are for {}, found {}", world.name, asked.name);
-                return inconsistent("world.name".into(), problem);
-            }
-            if asked.hash.as_ref().is_some_and(|hash| *hash != world.hash) {
-                let problem = format!("the world's file has changed: its hash is {}", world.hash);
-                return inconsistent("world.hash".into(), problem);
-            }
-        }
+        check_world(self.world.as_ref(), world)?;
         self.state.to_view(world)
     }
 }
 
 impl<'a> FleetState<'a> {
-    fn from_view(world: &'a World, view: &FleetView) -> Self {
+    pub(super) fn from_view(world: &'a World, view: &FleetView) -> Self {
         Self {
             now_ns: view.now.0,
             epoch: match view.epoch {
@@ -187,7 +194,11 @@ impl<'w> Names<'w> {
 }
 
 /// The variant called `name`, or what is wrong with the name.
-fn variant(world: &World, application: ApplicationId, name: &str) -> Result<VariantId, String> {
+pub(super) fn variant(
+    world: &World,
+    application: ApplicationId,
+    name: &str,
+) -> Result<VariantId, String> {
     let application = &world.applications[application.index()];
     match application.variants.iter().position(|v| v.name == name) {
         Some(position) => Ok(VariantId::at(position)),
@@ -483,8 +494,18 @@ impl<'a> DecisionBody<'a> {
     /// none.
     #[must_use]
     pub fn from_decision(world: &'a World, view: &FleetView, decision: &Decision) -> Self {
+        Self::of(world, decision, &|id| application_of(view, id))
+    }
+
+    /// As [`DecisionBody::from_decision`], where `asks` tells what requests ask for.
+    #[must_use]
+    pub fn of(
+        world: &'a World,
+        decision: &Decision,
+        asks: &dyn Fn(RequestId) -> Option<ApplicationId>,
+    ) -> Self {
         let deployment = |d: &decision::Deployment| {
-            let application = application_of(view, d.request)?;
+            let application = asks(d.request)?;
             let variants = &world.applications[application.index()].variants;
             Some(Deployment {
                 request: d.request.0,

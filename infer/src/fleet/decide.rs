@@ -1,0 +1,87 @@
+//! A decision on the fleet that is kept: told, decided, checked, kept, carried out.
+
+use std::sync::Arc;
+
+use twin::live::{Delta, Noted};
+use twin::state::Epoch;
+use twin::units::SimTime;
+use twin::wire::DecisionBody;
+
+use super::log::Taken;
+use super::{FleetError, FleetInput, FleetLog, LiveFleet};
+use crate::decider::{Answer, Decider};
+
+/// What is asked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ask {
+    /// The time.
+    pub now: SimTime,
+    /// Why a decision is due.
+    pub epoch: Epoch,
+    /// The next boundary, at a boundary; an interval from now if `None`.
+    pub next_boundary: Option<SimTime>,
+    /// What happened since the last message, the arrival of requests included.
+    pub deltas: Vec<Delta>,
+    /// Whether the decision is only looked at.
+    pub dry_run: bool,
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub struct Decided {
+    /// The answer.
+    pub answer: Answer,
+    /// What became of the deltas.
+    pub noted: Noted,
+}
+
+/// Tells `fleet` what `ask` says, decides with `decider`, and carries the decision out.
+///
+/// # Errors
+///
+/// If what is told is refused, or cannot be kept. Where the decision cannot be kept, what was told
+/// stays.
+pub fn decide(
+    fleet: &mut LiveFleet,
+    decider: &mut Decider,
+    ask: Ask,
+    log: &dyn FleetLog,
+) -> Result<Decided, FleetError> {
+    let Ask {
+        now,
+        epoch,
+        next_boundary,
+        deltas,
+        dry_run,
+    } = ask;
+    let told = FleetInput::Observe { now, deltas };
+    fleet.check(&told)?;
+    log.input(&told)?;
+    let noted = fleet.accept(&told)?;
+    if epoch == Epoch::Boundary {
+        let boundary = FleetInput::Boundary {
+            next: next_boundary,
+        };
+        log.input(&boundary)?;
+        fleet.accept(&boundary)?;
+    }
+    let model_sha256 = decider.model_sha256().cloned();
+    let outcome = decider.decide_on(&fleet.observation(epoch));
+    let world = Arc::clone(fleet.world());
+    let body = DecisionBody::of(&world, outcome.decision, &|id| fleet.application_of(id));
+    let taken = Taken {
+        epoch,
+        decision: outcome.decision,
+        policy: outcome.policy,
+        model_sha256: model_sha256.as_deref(),
+        dry_run,
+    };
+    log.decision(fleet, &taken)?;
+    if !dry_run {
+        let applied = FleetInput::Apply(outcome.decision.clone());
+        log.input(&applied)?;
+        fleet.accept(&applied)?;
+    }
+    let answer = Answer::of(outcome, body, model_sha256.as_deref());
+    Ok(Decided { answer, noted })
+}

@@ -1,0 +1,247 @@
+//! The fleet that the service keeps: `PUT` and `GET /v1/fleet`, `POST /v1/telemetry`,
+//! `GET /v1/fleet/drift`, and decisions on it.
+//!
+//! There is one fleet behind one lock; what changes it happens one after the other, in the order of
+//! the log.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{RawQuery, Request, State};
+use axum::http::StatusCode;
+use axum::response::Response;
+use axum::routing::{get, post};
+use tokio::runtime::{Handle, RuntimeFlavor};
+use tokio::sync::{Mutex, MutexGuard};
+use tokio::time::timeout;
+use twin::units::SimTime;
+use twin::wire::{
+    DecisionRequest, FleetDecisionRequest, FleetResponse, TelemetryRequest, TelemetryResponse,
+};
+use twin::world::World;
+
+use super::problem::Refusal;
+use super::{App, INLINE_BYTES, WAIT_LIMIT, json};
+use crate::decider::{Answer, Decider};
+use crate::fleet::{Ask, Decided, FleetError, FleetInput, FleetLog, LiveFleet, NoLog, decide};
+
+/// What is said where there is no fleet.
+pub(super) const NO_FLEET: &str =
+    "the service does not know the fleet yet: send its whole state with PUT /v1/fleet";
+
+/// The fleet, if there is one, and where its inputs are kept.
+pub(super) struct KeptFleet {
+    world: Arc<World>,
+    fleet: Mutex<Option<LiveFleet>>,
+    log: Arc<dyn FleetLog>,
+}
+
+impl KeptFleet {
+    /// No fleet yet, of `world`.
+    pub(super) fn new(world: &Arc<World>) -> Self {
+        Self {
+            world: Arc::clone(world),
+            fleet: Mutex::new(None),
+            log: Arc::new(NoLog),
+        }
+    }
+
+    /// Begins with `fleet`, and keeps inputs in `log`.
+    pub(super) fn begin(&mut self, fleet: Option<LiveFleet>, log: Arc<dyn FleetLog>) {
+        *self.fleet.get_mut() = fleet;
+        self.log = log;
+    }
+
+    async fn lock(&self) -> Result<MutexGuard<'_, Option<LiveFleet>>, Refusal> {
+        timeout(WAIT_LIMIT, self.fleet.lock()).await.map_err(|_| {
+            let detail = "the fleet is busy";
+            Refusal::new(StatusCode::SERVICE_UNAVAILABLE, detail)
+        })
+    }
+}
+
+/// The routes of the fleet.
+pub(super) fn routes() -> Router<Arc<App>> {
+    Router::new()
+        .route("/v1/fleet", get(fleet).put(put_fleet))
+        .route("/v1/fleet/drift", get(drift))
+        .route("/v1/telemetry", post(telemetry))
+}
+
+async fn put_fleet(State(app): State<Arc<App>>, request: Request) -> Response {
+    respond(&app, app.put_fleet(request).await)
+}
+
+async fn fleet(State(app): State<Arc<App>>, RawQuery(query): RawQuery) -> Response {
+    respond(&app, app.fleet(query.as_deref()).await)
+}
+
+async fn drift(State(app): State<Arc<App>>) -> Response {
+    respond(&app, app.drift().await)
+}
+
+async fn telemetry(State(app): State<Arc<App>>, request: Request) -> Response {
+    respond(&app, app.tell(request).await)
+}
+
+fn respond(app: &App, result: Result<Vec<u8>, Refusal>) -> Response {
+    match result {
+        Ok(body) => json(StatusCode::OK, body),
+        Err(refusal) => refusal.into_response(app),
+    }
+}
+
+/// Does `work` where it keeps no other request waiting, if it is `large`.
+fn apart<T>(large: bool, work: impl FnOnce() -> T) -> T {
+    if large && Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread {
+        tokio::task::block_in_place(work)
+    } else {
+        work()
+    }
+}
+
+/// Changes the fleet by `work`. After a panic, which would be a defect, the fleet is not known any
+/// more: half of a change is worse than none.
+fn change<T>(
+    kept: &mut Option<LiveFleet>,
+    work: impl FnOnce(&mut LiveFleet) -> Result<T, Refusal>,
+) -> Result<T, Refusal> {
+    let Some(fleet) = kept else {
+        return Err(Refusal::new(StatusCode::CONFLICT, NO_FLEET));
+    };
+    match catch_unwind(AssertUnwindSafe(|| work(fleet))) {
+        Ok(result) => result,
+        Err(_) => {
+            tracing::error!("a change of the fleet panicked: it is forgotten");
+            *kept = None;
+            let detail = "the change failed: send the whole state again with PUT /v1/fleet";
+            Err(Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, detail))
+        }
+    }
+}
+
+impl App {
+    async fn put_fleet(&self, request: Request) -> Result<Vec<u8>, Refusal> {
+        let _admitted = self.admit()?;
+        let body = self.json_body(request).await?;
+        let world = &self.fleet.world;
+        let built = apart(body.len() > INLINE_BYTES, || {
+            let made = catch_unwind(|| -> Result<_, Refusal> {
+                let view = DecisionRequest::from_json(&body)?.to_view(world)?;
+                let fleet = LiveFleet::put(world, &view)?;
+                Ok((view, fleet))
+            });
+            made.unwrap_or_else(|_| {
+                tracing::error!("a state panicked");
+                let detail = "the state could not be taken";
+                Err(Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, detail))
+            })
+        });
+        let (view, fleet) = built?;
+        let mut kept = self.fleet.lock().await?;
+        let input = FleetInput::Put(Box::new(view));
+        self.fleet.log.input(&input).map_err(FleetError::from)?;
+        let summary = summary(&fleet);
+        *kept = Some(fleet);
+        tracing::info!("the fleet is known");
+        Ok(summary)
+    }
+
+    async fn fleet(&self, query: Option<&str>) -> Result<Vec<u8>, Refusal> {
+        let whole = match query {
+            None | Some("" | "view=state") => true,
+            Some("view=summary") => false,
+            Some(_) => {
+                let detail = "expected ?view=state, ?view=summary or nothing";
+                let mut refusal = Refusal::new(StatusCode::BAD_REQUEST, detail);
+                refusal.field = Some("view".into());
+                return Err(refusal);
+            }
+        };
+        let _admitted = self.admit()?;
+        let kept = self.fleet.lock().await?;
+        let fleet = known(&kept)?;
+        let response = || FleetResponse::of(fleet.world(), fleet.live(), whole);
+        // A response of names and finite numbers always serializes.
+        Ok(apart(whole, || {
+            serde_json::to_vec(&response()).unwrap_or_default()
+        }))
+    }
+
+    async fn drift(&self) -> Result<Vec<u8>, Refusal> {
+        let _admitted = self.admit()?;
+        let kept = self.fleet.lock().await?;
+        let fleet = known(&kept)?;
+        let report = fleet.drift().report(fleet.world(), fleet.now());
+        Ok(serde_json::to_vec(&report).unwrap_or_default())
+    }
+
+    async fn tell(&self, request: Request) -> Result<Vec<u8>, Refusal> {
+        let _admitted = self.admit()?;
+        let body = self.json_body(request).await?;
+        let large = body.len() > INLINE_BYTES;
+        let request = apart(large, || TelemetryRequest::from_json(&body))?;
+        let mut kept = self.fleet.lock().await?;
+        let noted = apart(large, || {
+            change(&mut kept, |fleet| {
+                let deltas = request.to_deltas(fleet.world(), &|id| fleet.application_of(id))?;
+                let now = SimTime(request.now_ns);
+                let input = FleetInput::Observe { now, deltas };
+                fleet.check(&input)?;
+                self.fleet.log.input(&input).map_err(FleetError::from)?;
+                let noted = fleet.accept(&input)?;
+                Ok(TelemetryResponse::of(fleet.now(), &noted))
+            })
+        })?;
+        self.telemetry.fleet.noted(noted.applied, noted.ignored);
+        Ok(serde_json::to_vec(&noted).unwrap_or_default())
+    }
+
+    /// Decides on the fleet that is kept.
+    pub(super) async fn decide_kept(
+        &self,
+        decider: &mut Decider,
+        request: &FleetDecisionRequest<'_>,
+    ) -> Result<Answer, Refusal> {
+        let mut kept = self.fleet.lock().await?;
+        let Decided { answer, noted } = change(&mut kept, |fleet| {
+            let world = Arc::clone(fleet.world());
+            let deltas = request.to_deltas(&world, &|id| fleet.application_of(id))?;
+            let ask = Ask {
+                now: SimTime(request.now_ns),
+                epoch: request.epoch(),
+                next_boundary: request.next_boundary_ns.map(SimTime),
+                deltas,
+                dry_run: request.dry_run,
+            };
+            decide(fleet, decider, ask, self.fleet.log.as_ref()).map_err(|error| match error {
+                FleetError::Delta(error) => Refusal::from(request.located(error)),
+                other => other.into(),
+            })
+        })?;
+        let (applied, ignored) = (noted.applied as u64, noted.ignored.len() as u64);
+        self.telemetry.fleet.noted(applied, ignored);
+        Ok(answer)
+    }
+
+    /// Brings the gauges of the fleet up to date.
+    pub(super) async fn show_fleet(&self) {
+        if let Ok(kept) = self.fleet.lock().await
+            && let Some(fleet) = kept.as_ref()
+        {
+            self.telemetry.fleet.show(fleet);
+        }
+    }
+}
+
+fn known(kept: &Option<LiveFleet>) -> Result<&LiveFleet, Refusal> {
+    kept.as_ref()
+        .ok_or_else(|| Refusal::new(StatusCode::CONFLICT, NO_FLEET))
+}
+
+/// What a fleet was taken to be.
+fn summary(fleet: &LiveFleet) -> Vec<u8> {
+    let response = FleetResponse::of(fleet.world(), fleet.live(), false);
+    serde_json::to_vec(&response).unwrap_or_default()
+}
