@@ -168,6 +168,7 @@ impl Decider {
         let model_sha256 = self.primary.model_sha256.clone();
         let outcome = self.decide(&view)?;
         let response = DecisionResponse {
+            id: None,
             schema: SCHEMA,
             decision: DecisionBody::from_decision(&world, &view, outcome.decision),
             policy: outcome.policy.unwrap_or("none").into(),

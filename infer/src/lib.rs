@@ -24,6 +24,7 @@
 //! decisions out.
 
 pub mod decider;
+pub mod log;
 pub mod program;
 pub mod service;
 pub mod source;

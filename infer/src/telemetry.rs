@@ -7,6 +7,7 @@ use metrics::{
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
 use crate::decider::{Answer, Rejection};
+use crate::log::{LogMetrics, SYNC_BUCKETS_S, SYNC_SECONDS};
 
 /// Upper ends of the buckets of decision times, in s.
 const DECISION_BUCKETS_S: [f64; 14] = [
@@ -24,6 +25,7 @@ pub(crate) struct Telemetry {
     decision_duration: Histogram,
     in_flight: Gauge,
     rejected: Vec<(u16, Counter)>,
+    pub(crate) log: LogMetrics,
 }
 
 /// Counts a request as in flight while it lives.
@@ -44,6 +46,7 @@ impl Telemetry {
         let duration = Matcher::Full("infer_decision_duration_seconds".into());
         let recorder = PrometheusBuilder::new()
             .set_buckets_for_metric(duration, &DECISION_BUCKETS_S)?
+            .set_buckets_for_metric(Matcher::Full(SYNC_SECONDS.into()), &SYNC_BUCKETS_S)?
             .build_recorder();
         let prometheus = recorder.handle();
         Ok(metrics::with_local_recorder(&recorder, || {
@@ -62,6 +65,7 @@ impl Telemetry {
                 decision_duration: histogram!("infer_decision_duration_seconds"),
                 in_flight: gauge!("infer_in_flight_requests"),
                 rejected: statuses.iter().map(|&s| (s, rejected(s))).collect(),
+                log: LogMetrics::new(),
             };
             telemetry.in_flight.set(0.0);
             telemetry

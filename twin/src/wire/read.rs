@@ -78,7 +78,7 @@ impl<'a> DecisionResponse<'a> {
     }
 }
 
-fn check_schema(found: u32) -> Result<(), WireError> {
+pub(super) fn check_schema(found: u32) -> Result<(), WireError> {
     if found == SCHEMA {
         return Ok(());
     }
@@ -95,7 +95,7 @@ struct Version {
     schema: u32,
 }
 
-fn parse<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, WireError> {
+pub(super) fn parse<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, WireError> {
     match serde_json::from_slice(json) {
         Ok(value) => Ok(value),
         Err(error) => {
