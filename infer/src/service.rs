@@ -209,7 +209,8 @@ impl Service {
                 let _ = drain.send(());
             }
         };
-        let served = axum::serve(self.listener, router(Arc::clone(&app))).with_graceful_shutdown(signal);
+        let served =
+            axum::serve(self.listener, router(Arc::clone(&app))).with_graceful_shutdown(signal);
         let overdue = async {
             // Without a signal there is nothing to be late for.
             if draining.await.is_err() {

@@ -11,9 +11,8 @@ use twin::decision_log::{KINDS, Kind, LogError, Recovered, Status};
 /// Name of the histogram of syncs.
 pub(crate) const SYNC_SECONDS: &str = "infer_log_sync_duration_seconds";
 /// Upper ends of its buckets, in s.
-pub(crate) const SYNC_BUCKETS_S: [f64; 10] = [
-    1e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 5e-2, 1e-1, 1.0, 10.0,
-];
+pub(crate) const SYNC_BUCKETS_S: [f64; 10] =
+    [1e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 5e-2, 1e-1, 1.0, 10.0];
 /// Reasons of failures.
 const REASONS: [&str; 4] = ["full", "io", "too-long", "closed"];
 
@@ -37,9 +36,12 @@ impl LogMetrics {
         let records = KINDS
             .iter()
             .map(|(kind, _, name)| (*kind, counter!("infer_log_records_total", "kind" => *name)));
-        let errors = REASONS
-            .iter()
-            .map(|reason| (*reason, counter!("infer_log_errors_total", "reason" => *reason)));
+        let errors = REASONS.iter().map(|reason| {
+            (
+                *reason,
+                counter!("infer_log_errors_total", "reason" => *reason),
+            )
+        });
         Self {
             records: records.collect(),
             errors: errors.collect(),
@@ -83,7 +85,8 @@ impl LogMetrics {
         self.segments.set(status.segments as f64);
         self.bytes.set(status.bytes as f64);
         self.since_anchor.set(status.since_anchor_bytes as f64);
-        self.failing.set(f64::from(u8::from(status.failure.is_some())));
+        self.failing
+            .set(f64::from(u8::from(status.failure.is_some())));
     }
 }
 

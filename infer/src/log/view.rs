@@ -5,9 +5,7 @@ use std::borrow::Cow;
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::value::RawValue;
-use twin::decision_log::{
-    Decision, DecisionId, Entry, LogError, Mode, Outcome, Record,
-};
+use twin::decision_log::{Decision, DecisionId, Entry, LogError, Mode, Outcome, Record};
 
 /// The version of these documents.
 pub const SCHEMA: u32 = 1;
@@ -89,7 +87,7 @@ pub struct DecisionList {
 
 /// A record of any kind.
 #[derive(Debug, Serialize)]
-pub struct RecordView<'a> {
+pub struct RecordView {
     /// Its sequence number, in the form of an id.
     pub id: DecisionId,
     /// When it was written.
@@ -185,7 +183,7 @@ fn decision<'a>(record: &Record<'a>) -> Result<Decision<'a>, LogError> {
     }
 }
 
-impl RecordView<'_> {
+impl RecordView {
     /// `record` on one line.
     ///
     /// # Errors
@@ -224,7 +222,10 @@ mod tests {
     #[test]
     fn times_are_told_in_words() {
         assert_eq!(time(0), "1970-01-01T00:00:00.000000Z");
-        assert_eq!(time(1_700_000_000_123_456_789), "2023-11-14T22:13:20.123456Z");
+        assert_eq!(
+            time(1_700_000_000_123_456_789),
+            "2023-11-14T22:13:20.123456Z"
+        );
         assert_eq!(time(u64::MAX), "2554-07-21T23:34:33.709551Z");
     }
 }

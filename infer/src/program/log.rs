@@ -238,12 +238,7 @@ fn tell_damage(damage: &[Damage], told: usize, out: &mut impl Write) -> Result<u
     Ok(damage.len())
 }
 
-fn list(
-    reader: &mut Reader,
-    kind: Option<Kind>,
-    limit: usize,
-    out: &mut impl Write,
-) -> Result<()> {
+fn list(reader: &mut Reader, kind: Option<Kind>, limit: usize, out: &mut impl Write) -> Result<()> {
     let mut left = limit;
     while left > 0
         && let Some(record) = reader.next_record()?

@@ -51,10 +51,7 @@ pub(super) async fn list_decisions(State(app): State<Arc<App>>, uri: Uri) -> Res
     }
 }
 
-pub(super) async fn show_decision(
-    State(app): State<Arc<App>>,
-    Path(id): Path<String>,
-) -> Response {
+pub(super) async fn show_decision(State(app): State<Arc<App>>, Path(id): Path<String>) -> Response {
     match app.show(&id).await {
         Ok(body) => json(StatusCode::OK, body),
         Err(refusal) => refusal.into_response(&app),
@@ -110,7 +107,9 @@ impl App {
     fn record_outcomes(&self, told: &OutcomesRequest) -> Result<(usize, Option<u64>), Refusal> {
         let mut outcomes: Vec<Outcome> = Vec::with_capacity(told.outcomes.len());
         for (i, report) in told.outcomes.iter().enumerate() {
-            let same = outcomes.last().is_some_and(|o| o.decision == report.decision);
+            let same = outcomes
+                .last()
+                .is_some_and(|o| o.decision == report.decision);
             if !same && !self.log.has_decision(report.decision)? {
                 let field = format!("outcomes[{i}].decision");
                 return Err(invalid(field, "there is no such decision"));
@@ -133,12 +132,13 @@ impl List {
     fn of(uri: &Uri) -> Result<Self, Refusal> {
         let Query(query) = Query::<ListQuery>::try_from_uri(uri)
             .map_err(|error| invalid("query", error.body_text()))?;
-        let after = match &query.after {
-            None => None,
-            Some(text) => Some(text.parse().map_err(|error: twin::decision_log::NoId| {
-                invalid("after", error.to_string())
-            })?),
-        };
+        let after =
+            match &query.after {
+                None => None,
+                Some(text) => Some(text.parse().map_err(|error: twin::decision_log::NoId| {
+                    invalid("after", error.to_string())
+                })?),
+            };
         let limit = match query.limit.as_deref().map(str::parse) {
             None => LISTED,
             Some(Ok(limit @ 1..=MOST_LISTED)) => limit,

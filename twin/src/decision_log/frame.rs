@@ -204,9 +204,6 @@ mod tests {
         newer[8] = 2;
         let crc = crc32fast::hash(&newer[..72]);
         newer[72..].copy_from_slice(&crc.to_le_bytes());
-        assert_eq!(
-            SegmentHeader::decode(&newer),
-            Err(BadSegment::Version(2))
-        );
+        assert_eq!(SegmentHeader::decode(&newer), Err(BadSegment::Version(2)));
     }
 }

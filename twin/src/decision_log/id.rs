@@ -52,9 +52,8 @@ impl FromStr for DecisionId {
     type Err = NoId;
 
     fn from_str(text: &str) -> Result<Self, NoId> {
-        let digits = !text.is_empty()
-            && text.len() <= ID_DIGITS
-            && text.bytes().all(|b| b.is_ascii_digit());
+        let digits =
+            !text.is_empty() && text.len() <= ID_DIGITS && text.bytes().all(|b| b.is_ascii_digit());
         let number = digits.then(|| text.parse().ok()).flatten();
         number.map(Self).ok_or(NoId)
     }
@@ -90,7 +89,14 @@ mod tests {
             texts.push(text);
         }
         assert!(texts.is_sorted());
-        for other in ["", "-1", "+1", "x", "18446744073709551616", "000000000000000000001"] {
+        for other in [
+            "",
+            "-1",
+            "+1",
+            "x",
+            "18446744073709551616",
+            "000000000000000000001",
+        ] {
             assert_eq!(other.parse::<DecisionId>(), Err(NoId), "{other}");
         }
     }

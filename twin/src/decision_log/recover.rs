@@ -106,7 +106,10 @@ pub(super) fn recover(folder: &Path, world: &WorldHash) -> Result<(End, Recovere
         found.damage.extend(last.damage);
         let torn = last.tail.map(|tail| set_aside(tail, &mut found.cautions));
         let left = torn.as_ref().is_some_and(|t| t.kept == path);
-        let bytes = torn.as_ref().filter(|_| !left).map_or(bytes, |t| t.damage.offset);
+        let bytes = torn
+            .as_ref()
+            .filter(|_| !left)
+            .map_or(bytes, |t| t.damage.offset);
         found.torn = found.torn.take().or(torn);
         if last.records == 0 {
             if empty && !left {

@@ -86,10 +86,7 @@ pub(super) struct Scanner {
 impl Scanner {
     /// Reads from the first record on; also tells what the segment says about itself, if that is
     /// not damaged.
-    pub(super) fn open(
-        path: &Path,
-        first: u64,
-    ) -> Result<(Self, Option<SegmentHeader>), LogError> {
+    pub(super) fn open(path: &Path, first: u64) -> Result<(Self, Option<SegmentHeader>), LogError> {
         let mut scanner = Self::at(path, SEGMENT_HEADER as u64, first)?;
         let mut bytes = Vec::with_capacity(SEGMENT_HEADER);
         let read = |e| LogError::io(path, "read", e);
@@ -161,7 +158,12 @@ impl Scanner {
             Some(header) if header.sequence == first => return Ok(self.pass(header)),
             Some(header) if header.sequence > first => {
                 self.expected = header.sequence;
-                return Ok(Step::Damage(self.damage(begin, 0, first, header.sequence - first)));
+                return Ok(Step::Damage(self.damage(
+                    begin,
+                    0,
+                    first,
+                    header.sequence - first,
+                )));
             }
             _ => {}
         }
@@ -244,11 +246,7 @@ impl Scanner {
     }
 
     /// Goes on searching without keeping what was searched: damage longer than any record.
-    fn search_far(
-        &mut self,
-        begin: u64,
-        done: usize,
-    ) -> io::Result<Option<(usize, RecordHeader)>> {
+    fn search_far(&mut self, begin: u64, done: usize) -> io::Result<Option<(usize, RecordHeader)>> {
         let offset = self.offset;
         self.skip(done);
         let found = self.search(begin);

@@ -43,7 +43,10 @@ fn readers_see_everything_in_order_while_many_write() {
         let mut given = BTreeSet::new();
         for writer in writers {
             let own = writer.join().expect("it ends");
-            assert!(own.is_sorted(), "what one writer appends stays in its order");
+            assert!(
+                own.is_sorted(),
+                "what one writer appends stays in its order"
+            );
             given.extend(own);
         }
         done.store(true, Ordering::SeqCst);

@@ -36,7 +36,10 @@ fn segments_follow_each_other_and_the_oldest_go() {
     let removed = log.tidy().expect("it is tidied");
     let after = log.status();
     assert_eq!(after.segments + removed.len(), before.segments);
-    assert!(after.bytes <= 4 * 4096 && after.bytes > 2 * 4096, "{after:?}");
+    assert!(
+        after.bytes <= 4 * 4096 && after.bytes > 2 * 4096,
+        "{after:?}"
+    );
     assert_eq!(notes(folder.path())[0].0, after.oldest);
     assert_eq!(log.get(1).expect("readable"), None);
     // A reader that is behind goes on with what is there: the open segment, then the oldest.
@@ -128,7 +131,10 @@ fn records_are_found_by_number_in_old_and_new_segments() {
             let Ok(Entry::Audit(audit)) = record.as_record().entry() else {
                 panic!("another kind");
             };
-            assert_eq!((record.sequence, &audit.detail), (*sequence, &Cow::from(text)));
+            assert_eq!(
+                (record.sequence, &audit.detail),
+                (*sequence, &Cow::from(text))
+            );
         }
         for absent in [0, known[known.len() - 1].0 + 1, u64::MAX, 41 + JUMP / 2] {
             assert_eq!(log.get(absent).expect("readable"), None, "{absent}");
@@ -153,7 +159,12 @@ fn pages_tell_the_newest_first_without_gaps() {
     }
     let (log, _) = open_with(folder.path(), settings);
     known.reverse();
-    for (limit, budget) in [(1, u64::MAX), (7, u64::MAX), (1000, 100_000), (5000, u64::MAX)] {
+    for (limit, budget) in [
+        (1, u64::MAX),
+        (7, u64::MAX),
+        (1000, 100_000),
+        (5000, u64::MAX),
+    ] {
         let mut before = u64::MAX;
         let mut seen = Vec::new();
         let mut pages = 0;
@@ -214,7 +225,10 @@ fn rows_tell_decisions_and_outcomes() {
     let Some(Row::Decision(row)) = rows.next_row().expect("readable") else {
         panic!("not a decision");
     };
-    assert_eq!((row.id, row.stateless, row.fallback), (id, true, Some(true)));
+    assert_eq!(
+        (row.id, row.stateless, row.fallback),
+        (id, true, Some(true))
+    );
     assert_eq!((row.hosts, row.waiting), (Some(16), Some(0)));
     assert_eq!((row.power_actions, row.deployments), (Some(1), Some(0)));
     assert_eq!(row.policy.as_deref(), Some("least-loaded"));
