@@ -200,6 +200,7 @@ impl Answer {
         model_sha256: Option<&str>,
     ) -> Self {
         let response = DecisionResponse {
+            id: None,
             schema: SCHEMA,
             decision,
             policy: outcome.policy.unwrap_or("none").into(),

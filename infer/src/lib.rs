@@ -25,6 +25,7 @@
 
 pub mod decider;
 pub mod fleet;
+pub mod log;
 pub mod program;
 pub mod service;
 pub mod source;

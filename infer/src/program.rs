@@ -1,4 +1,6 @@
-//! The command line: `infer decide` and `infer serve`.
+//! The command line: `infer decide`, `infer serve` and `infer log`.
+
+mod log;
 
 use std::io::{self, IsTerminal, Read, Write};
 use std::net::SocketAddr;
@@ -10,6 +12,7 @@ use anyhow::{Context, Error, Result};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use models::ModelError;
 use tracing_subscriber::EnvFilter;
+use twin::decision_log::LogError;
 use twin::wire::{DecisionRequest, MAX_BODY_BYTES, WireError, WireErrorKind};
 use twin::world::WorldError;
 
@@ -20,7 +23,7 @@ use crate::source::{Source, SourceError};
 /// Decides online: a fleet's state in, a checked decision out.
 ///
 /// Exit codes: 0 done, 1 unexpected, 2 usage, 64 bad world or policy, 65 bad state or model,
-/// 66 a missing file, 69 the address is not available.
+/// 66 a missing file, 69 the address is not available, 75 the log is in use by another process.
 #[derive(Debug, Parser)]
 #[command(name = "infer", version)]
 struct Program {
@@ -34,6 +37,8 @@ enum Command {
     Decide(Decide),
     /// Answer POST /v1/decisions, GET /healthz and GET /metrics over HTTP
     Serve(Serve),
+    /// Read a log of decisions, also while a service writes it
+    Log(log::Args),
 }
 
 #[derive(Debug, Args)]
@@ -107,6 +112,8 @@ struct Serve {
     /// How logs are written to standard error
     #[arg(long, env = "INFER_LOG_FORMAT", value_enum, default_value_t = Format::Text)]
     log_format: Format,
+    #[command(flatten)]
+    decision_log: log::Keeping,
 }
 
 fn at_least_one(text: &str) -> Result<usize, String> {
@@ -128,6 +135,7 @@ pub fn main() -> ExitCode {
     let (result, format) = match &program.command {
         Command::Decide(args) => (decide(args), args.format),
         Command::Serve(args) => (serve(args), Format::Text),
+        Command::Log(args) => (log::run(args), Format::Text),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -205,7 +213,9 @@ fn serve(args: &Serve) -> Result<()> {
         .context("cannot start the threads")?;
     runtime.block_on(async {
         let policy = deciders[0].policy().to_owned();
-        let service = Service::bind(args.listen, deciders, limits).await?;
+        let service = Service::bind(args.listen, deciders, limits)
+            .await?
+            .with_log(args.decision_log.open(&world)?);
         let address = service.address().context("cannot tell the address")?;
         let shutdown = shutdown_signal()?;
         tracing::info!(%address, world = world.name, policy, threads, "listening");
@@ -306,6 +316,9 @@ fn exit_code(error: &Error) -> u8 {
                 SourceError::Model(_) => 65,
                 SourceError::World(_) | SourceError::Policy(_) => 64,
             };
+        }
+        if let Some(error) = cause.downcast_ref::<LogError>() {
+            return log::exit_code(error);
         }
         if let Some(ServiceError::Listen { .. }) = cause.downcast_ref::<ServiceError>() {
             return 69;

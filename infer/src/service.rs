@@ -7,6 +7,9 @@
 //! | `GET /v1/fleet` | the fleet by its live twin; `?view=summary` without the whole state |
 //! | `POST /v1/telemetry` | tells what happened in the fleet |
 //! | `GET /v1/fleet/drift` | predictions of the live twin against what was observed |
+//! | `GET /v1/decisions`, `GET /v1/decisions/{id}` | what the log of decisions holds |
+//! | `POST /v1/outcomes` | an [`OutcomesResponse`](twin::wire::OutcomesResponse) to an [`OutcomesRequest`](twin::wire::OutcomesRequest) |
+//! | `GET /readyz` | 200 while requests should be sent here, else 503 |
 //! | `GET /healthz` | 200 while decisions are taken, 503 once the service shuts down |
 //! | `GET /metrics` | metrics in Prometheus' text format |
 //!
@@ -20,8 +23,10 @@
 mod body;
 mod decisions;
 mod fleet;
+mod log;
 mod pool;
 mod problem;
+mod ready;
 
 use std::future::Future;
 use std::io;
@@ -42,11 +47,14 @@ use twin::wire::MAX_BODY_BYTES;
 
 use self::decisions::decisions;
 use self::fleet::KeptFleet;
+use self::log::{list_decisions, outcomes, show_decision};
 use self::pool::Pool;
 pub use self::problem::wire_problem;
 use self::problem::{Refusal, STATUSES};
+use self::ready::readyz;
 use crate::decider::Decider;
 use crate::fleet::{FleetLog, LiveFleet};
+use crate::log::DecisionLog;
 use crate::telemetry::Telemetry;
 
 /// How many requests may be in flight unless [`Limits`] says otherwise.
@@ -61,6 +69,10 @@ const SHUTDOWN_LIMIT: Duration = Duration::from_secs(30);
 const INLINE_BYTES: usize = 256 << 10;
 /// How often metrics are tidied.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
+
+/// What there is, for those who ask for something else.
+const RESOURCES: &str = "there are POST and GET /v1/decisions, GET /v1/decisions/{id}, \
+    POST /v1/outcomes, GET /healthz, GET /readyz and GET /metrics";
 
 /// Bounds of the service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,7 +118,7 @@ pub enum ServiceError {
 #[derive(Debug)]
 pub struct Service {
     listener: TcpListener,
-    app: Arc<App>,
+    app: App,
 }
 
 impl Service {
@@ -148,12 +160,17 @@ impl Service {
             fleet: KeptFleet::new(world),
             pool: Pool::new(deciders),
             telemetry,
+            log: DecisionLog::default(),
             draining: AtomicBool::new(false),
         };
-        Ok(Self {
-            listener,
-            app: Arc::new(app),
-        })
+        Ok(Self { listener, app })
+    }
+
+    /// Keeps a log: what is answered is in `log` before.
+    #[must_use]
+    pub fn with_log(mut self, log: DecisionLog) -> Self {
+        self.app.log = log;
+        self
     }
 
     /// The address that it listens on.
@@ -167,9 +184,7 @@ impl Service {
 
     /// Begins with `fleet`, where there is one, and keeps what it accepts in `log`.
     pub fn keep_fleet(&mut self, fleet: Option<LiveFleet>, log: Arc<dyn FleetLog>) {
-        if let Some(app) = Arc::get_mut(&mut self.app) {
-            app.fleet.begin(fleet, log);
-        }
+        self.app.fleet.begin(fleet, log);
     }
 
     /// Answers until `shutdown` completes, and then until what was accepted is answered.
@@ -181,7 +196,11 @@ impl Service {
         self,
         shutdown: impl Future<Output = ()> + Send + 'static,
     ) -> Result<(), ServiceError> {
-        let app = self.app;
+        let app = Arc::new(self.app);
+        let keeping = tokio::spawn({
+            let app = Arc::clone(&app);
+            async move { app.log.keep(&app.telemetry.log).await }
+        });
         let upkeep = tokio::spawn({
             let app = Arc::clone(&app);
             async move {
@@ -203,7 +222,8 @@ impl Service {
                 let _ = drain.send(());
             }
         };
-        let served = axum::serve(self.listener, router(app)).with_graceful_shutdown(signal);
+        let served =
+            axum::serve(self.listener, router(Arc::clone(&app))).with_graceful_shutdown(signal);
         let overdue = async {
             // Without a signal there is nothing to be late for.
             if draining.await.is_err() {
@@ -219,6 +239,8 @@ impl Service {
             }
         };
         upkeep.abort();
+        keeping.abort();
+        app.log.close().await;
         result
     }
 }
@@ -231,6 +253,7 @@ struct App {
     pool: Pool,
     fleet: KeptFleet,
     telemetry: Telemetry,
+    log: DecisionLog,
     draining: AtomicBool,
 }
 
@@ -244,9 +267,12 @@ impl std::fmt::Debug for App {
 
 fn router(app: Arc<App>) -> Router {
     Router::new()
-        .route("/v1/decisions", post(decisions))
         .merge(fleet::routes())
+        .route("/v1/decisions", post(decisions).get(list_decisions))
+        .route("/v1/decisions/{id}", get(show_decision))
+        .route("/v1/outcomes", post(outcomes))
         .route("/healthz", get(healthz))
+        .route("/readyz", get(readyz))
         .route("/metrics", get(metrics_page))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
@@ -272,13 +298,11 @@ async fn metrics_page(State(app): State<Arc<App>>) -> Response {
 }
 
 async fn not_found(State(app): State<Arc<App>>) -> Response {
-    let detail = "there are POST /v1/decisions, GET /healthz and GET /metrics";
-    Refusal::new(StatusCode::NOT_FOUND, detail).into_response(&app)
+    Refusal::new(StatusCode::NOT_FOUND, RESOURCES).into_response(&app)
 }
 
 async fn method_not_allowed(State(app): State<Arc<App>>) -> Response {
-    let detail = "there are POST /v1/decisions, GET /healthz and GET /metrics";
-    Refusal::new(StatusCode::METHOD_NOT_ALLOWED, detail).into_response(&app)
+    Refusal::new(StatusCode::METHOD_NOT_ALLOWED, RESOURCES).into_response(&app)
 }
 
 fn json(status: StatusCode, body: Vec<u8>) -> Response {

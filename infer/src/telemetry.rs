@@ -8,6 +8,7 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
 use crate::decider::{Answer, Rejection};
 use crate::fleet::metrics::FleetMetrics;
+use crate::log::{LogMetrics, SYNC_BUCKETS_S, SYNC_SECONDS};
 
 /// Upper ends of the buckets of decision times, in s.
 const DECISION_BUCKETS_S: [f64; 14] = [
@@ -26,6 +27,7 @@ pub(crate) struct Telemetry {
     in_flight: Gauge,
     rejected: Vec<(u16, Counter)>,
     pub(crate) fleet: FleetMetrics,
+    pub(crate) log: LogMetrics,
 }
 
 /// Counts a request as in flight while it lives.
@@ -46,6 +48,7 @@ impl Telemetry {
         let duration = Matcher::Full("infer_decision_duration_seconds".into());
         let recorder = PrometheusBuilder::new()
             .set_buckets_for_metric(duration, &DECISION_BUCKETS_S)?
+            .set_buckets_for_metric(Matcher::Full(SYNC_SECONDS.into()), &SYNC_BUCKETS_S)?
             .build_recorder();
         let prometheus = recorder.handle();
         Ok(metrics::with_local_recorder(&recorder, || {
@@ -65,6 +68,7 @@ impl Telemetry {
                 in_flight: gauge!("infer_in_flight_requests"),
                 rejected: statuses.iter().map(|&s| (s, rejected(s))).collect(),
                 fleet: FleetMetrics::register(),
+                log: LogMetrics::new(),
             };
             telemetry.in_flight.set(0.0);
             telemetry

@@ -22,6 +22,7 @@ pub mod container;
 pub mod cosim;
 pub mod credits;
 pub mod decision;
+pub mod decision_log;
 pub mod delay;
 pub mod demand;
 pub mod distribution;

@@ -22,6 +22,7 @@
 mod convert;
 mod fleet;
 mod migrations;
+mod outcomes;
 mod read;
 
 use std::borrow::Cow;
@@ -29,6 +30,7 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::decision_log::DecisionId;
 use crate::migration::StrategyKind;
 use crate::workload::RATE_WINDOWS;
 use crate::world::{self, MAX_MODELS};
@@ -38,6 +40,7 @@ pub use fleet::{
     MAX_IGNORED, NewRequest, Question, SeenLifecycle, TelemetryDelta, TelemetryRequest,
     TelemetryResponse,
 };
+pub use outcomes::{MAX_OUTCOMES, OutcomeReport, OutcomesRequest, OutcomesResponse};
 use read::{bounded, present};
 
 /// The version of the schema that this module reads and writes.
@@ -438,6 +441,13 @@ pub struct ArrivalRates<'a> {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DecisionResponse<'a> {
+    /// Its id in the log of decisions; the service gives one, a single decision has none.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "present"
+    )]
+    pub id: Option<DecisionId>,
     /// Version of the schema: [`SCHEMA`].
     pub schema: u32,
     /// The decision, which an independent checker has found feasible.

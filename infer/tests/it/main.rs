@@ -2,9 +2,11 @@
 
 mod closed_loop;
 mod decider;
+mod decision_log;
 mod documentation;
 mod hostile;
 mod http;
+mod kill;
 mod model;
 mod program;
 mod round_trip;
