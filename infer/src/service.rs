@@ -3,6 +3,12 @@
 //! | request | answer |
 //! |---|---|
 //! | `POST /v1/decisions` | a [`DecisionResponse`](twin::wire::DecisionResponse) to a [`DecisionRequest`] |
+//! | `POST /v1/decisions:validate` | a [`ValidateResponse`](crate::pricing::wire::ValidateResponse): the checker alone |
+//! | `POST /v1/what-if` | a [`WhatIfResponse`](crate::pricing::wire::WhatIfResponse): the price of decisions |
+//! | `GET /v1/explain/{id}` | an [`Explanation`](crate::explain::Explanation) of a decision of late |
+//! | `/v1/models` | the policies that the service holds ([`crate::registry`]) |
+//! | `GET /v1/limits` | the bounds of the service, and the world that it decides for |
+//! | `GET /readyz` | 200 while requests are welcome, 503 else |
 //! | `GET /healthz` | 200 while decisions are taken, 503 once the service shuts down |
 //! | `GET /metrics` | metrics in Prometheus' text format |
 //!
@@ -13,10 +19,17 @@
 //! A decision takes microseconds, so it is taken on the thread that read the request, by one of as
 //! many deciders as there are threads; only large states move out of the other requests' way.
 
+mod blocking;
 mod body;
 mod decisions;
+mod explain;
+mod limits;
+mod models;
 mod pool;
 mod problem;
+mod ready;
+mod validate;
+mod what_if;
 
 use std::future::Future;
 use std::io;
@@ -29,18 +42,25 @@ use axum::Router;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, oneshot};
 use twin::wire::MAX_BODY_BYTES;
+use twin::world::World;
 
+use self::blocking::COMPUTATIONS_IN_FLIGHT;
 use self::decisions::decisions;
+use self::limits::limits;
 use self::pool::Pool;
 pub use self::problem::wire_problem;
 use self::problem::{Refusal, STATUSES};
+use self::ready::readyz;
+use self::validate::validate;
+use self::what_if::what_if;
 use crate::decider::Decider;
 use crate::telemetry::Telemetry;
+use crate::trust::{self, Trust};
 
 /// How many requests may be in flight unless [`Limits`] says otherwise.
 pub const MAX_IN_FLIGHT: usize = 64;
@@ -54,6 +74,10 @@ const SHUTDOWN_LIMIT: Duration = Duration::from_secs(30);
 const INLINE_BYTES: usize = 256 << 10;
 /// How often metrics are tidied.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
+
+/// What there is, for those who ask for something else.
+const RESOURCES: &str = "there are POST /v1/decisions, /v1/decisions:validate and /v1/what-if, \
+                         GET /v1/explain/{id}, /v1/limits, /healthz, /readyz and /metrics, and /v1/models";
 
 /// Bounds of the service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,7 +123,7 @@ pub enum ServiceError {
 #[derive(Debug)]
 pub struct Service {
     listener: TcpListener,
-    app: Arc<App>,
+    app: App,
 }
 
 impl Service {
@@ -134,18 +158,26 @@ impl Service {
         let listener = TcpListener::bind(address)
             .await
             .map_err(|source| ServiceError::Listen { address, source })?;
+        let trust = Trust::new(world, first, None, &trust::Options::default());
         let app = App {
             limits,
+            trust,
+            world: Arc::clone(world),
+            computations: Arc::new(Semaphore::new(COMPUTATIONS_IN_FLIGHT)),
             health: health.to_string(),
             permits: Semaphore::new(limits.in_flight),
             pool: Pool::new(deciders),
             telemetry,
             draining: AtomicBool::new(false),
         };
-        Ok(Self {
-            listener,
-            app: Arc::new(app),
-        })
+        Ok(Self { listener, app })
+    }
+
+    /// Has its policies, decisions of late and comparisons kept by `trust`.
+    #[must_use]
+    pub fn trusting(mut self, trust: Trust) -> Self {
+        self.app.trust = trust;
+        self
     }
 
     /// The address that it listens on.
@@ -166,7 +198,7 @@ impl Service {
         self,
         shutdown: impl Future<Output = ()> + Send + 'static,
     ) -> Result<(), ServiceError> {
-        let app = self.app;
+        let app = Arc::new(self.app);
         let upkeep = tokio::spawn({
             let app = Arc::clone(&app);
             async move {
@@ -174,6 +206,7 @@ impl Service {
                 loop {
                     ticks.tick().await;
                     app.telemetry.tidy();
+                    app.tell_shadow();
                 }
             }
         });
@@ -211,6 +244,11 @@ impl Service {
 /// What the handlers share.
 struct App {
     limits: Limits,
+    world: Arc<World>,
+    /// Policies, decisions of late, comparisons.
+    trust: Trust,
+    /// Long computations that may be under way.
+    computations: Arc<Semaphore>,
     health: String,
     permits: Semaphore,
     pool: Pool,
@@ -226,9 +264,27 @@ impl std::fmt::Debug for App {
     }
 }
 
+impl App {
+    /// Brings the metrics of the comparison up to date.
+    fn tell_shadow(&self) {
+        let serving = self.trust.registry.serving();
+        let report = self.trust.shadow.report(&serving);
+        self.telemetry.trust.shadowed(&report);
+    }
+}
+
 fn router(app: Arc<App>) -> Router {
     Router::new()
         .route("/v1/decisions", post(decisions))
+        .route("/v1/decisions:validate", post(validate))
+        .route("/v1/what-if", post(what_if))
+        .route("/v1/explain/{id}", get(explain::explain))
+        .route("/v1/models", get(models::list).post(models::load))
+        .route("/v1/models:rollback", post(models::roll_back))
+        .route("/v1/models:end-shadow", post(models::end_shadow))
+        .route("/v1/models/{key}", delete(models::unload).post(models::act))
+        .route("/v1/limits", get(limits))
+        .route("/readyz", get(readyz))
         .route("/healthz", get(healthz))
         .route("/metrics", get(metrics_page))
         .fallback(not_found)
@@ -249,18 +305,17 @@ async fn healthz(State(app): State<Arc<App>>) -> Response {
 }
 
 async fn metrics_page(State(app): State<Arc<App>>) -> Response {
+    app.tell_shadow();
     let text = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     ([(header::CONTENT_TYPE, text)], app.telemetry.render()).into_response()
 }
 
 async fn not_found(State(app): State<Arc<App>>) -> Response {
-    let detail = "there are POST /v1/decisions, GET /healthz and GET /metrics";
-    Refusal::new(StatusCode::NOT_FOUND, detail).into_response(&app)
+    Refusal::new(StatusCode::NOT_FOUND, RESOURCES).into_response(&app)
 }
 
 async fn method_not_allowed(State(app): State<Arc<App>>) -> Response {
-    let detail = "there are POST /v1/decisions, GET /healthz and GET /metrics";
-    Refusal::new(StatusCode::METHOD_NOT_ALLOWED, detail).into_response(&app)
+    Refusal::new(StatusCode::METHOD_NOT_ALLOWED, RESOURCES).into_response(&app)
 }
 
 fn json(status: StatusCode, body: Vec<u8>) -> Response {

@@ -7,6 +7,7 @@ use metrics::{
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
 use crate::decider::{Answer, Rejection};
+use crate::trust::TrustMetrics;
 
 /// Upper ends of the buckets of decision times, in s.
 const DECISION_BUCKETS_S: [f64; 14] = [
@@ -24,6 +25,7 @@ pub(crate) struct Telemetry {
     decision_duration: Histogram,
     in_flight: Gauge,
     rejected: Vec<(u16, Counter)>,
+    pub(crate) trust: TrustMetrics,
 }
 
 /// Counts a request as in flight while it lives.
@@ -62,6 +64,7 @@ impl Telemetry {
                 decision_duration: histogram!("infer_decision_duration_seconds"),
                 in_flight: gauge!("infer_in_flight_requests"),
                 rejected: statuses.iter().map(|&s| (s, rejected(s))).collect(),
+                trust: TrustMetrics::new(),
             };
             telemetry.in_flight.set(0.0);
             telemetry
@@ -90,6 +93,7 @@ impl Telemetry {
     }
 
     pub(crate) fn answered(&self, answer: &Answer) {
+        self.trust.answered(answer);
         self.decision_duration.record(answer.elapsed.as_secs_f64());
         match (&answer.fallback, &answer.fallback_failure) {
             (None, _) => self.by_policy.increment(1),

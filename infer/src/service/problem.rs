@@ -7,7 +7,7 @@ use twin::wire::{Problem, WireError, WireErrorKind};
 use super::App;
 
 /// The statuses of refused requests.
-pub(super) const STATUSES: [u16; 10] = [400, 404, 405, 408, 413, 415, 422, 429, 500, 503];
+pub(super) const STATUSES: [u16; 11] = [400, 404, 405, 408, 409, 413, 415, 422, 429, 500, 503];
 
 /// Why a request is refused.
 pub(super) struct Refusal {
@@ -22,6 +22,14 @@ impl Refusal {
             status,
             detail: detail.into(),
             field: None,
+        }
+    }
+
+    /// What is wrong with a field of a message, a path or a query.
+    pub(super) fn in_field(field: &str, problem: impl Into<String>) -> Self {
+        Self {
+            field: Some(field.into()),
+            ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, problem)
         }
     }
 
@@ -85,6 +93,7 @@ fn problem(status: u16, detail: String, field: Option<String>) -> Problem {
             "The resource does not have this method",
         ),
         408 => ("timeout", "The body took too long to arrive"),
+        409 => ("conflict", "It is not possible as things are"),
         413 => ("too-large", "The body is too large"),
         415 => ("media-type", "The body is not declared as JSON"),
         422 => (

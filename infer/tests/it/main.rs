@@ -9,3 +9,4 @@ mod model;
 mod program;
 mod round_trip;
 mod support;
+mod what_if;

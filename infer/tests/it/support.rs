@@ -123,6 +123,15 @@ pub(crate) struct Running {
 
 impl Running {
     pub(crate) fn start(deciders: Vec<Decider>, limits: Limits) -> Self {
+        Self::start_with(deciders, limits, |service| service)
+    }
+
+    /// As [`Running::start`], with the service prepared by `prepare`.
+    pub(crate) fn start_with(
+        deciders: Vec<Decider>,
+        limits: Limits,
+        prepare: impl FnOnce(Service) -> Service + Send + 'static,
+    ) -> Self {
         let (stop, stopped) = oneshot::channel::<()>();
         let (tell, told) = std::sync::mpsc::channel();
         let thread = std::thread::spawn(move || {
@@ -136,6 +145,7 @@ impl Running {
                 let service = Service::bind(address, deciders, limits)
                     .await
                     .expect("binds");
+                let service = prepare(service);
                 tell.send(service.address().expect("an address"))
                     .expect("somebody waits");
                 let shutdown = async {
