@@ -16,11 +16,13 @@ use thiserror::Error;
 use twin::checker::{self, Infeasible};
 use twin::decision::Decision;
 use twin::observation::{FleetView, Observation, ViewError};
-use twin::policy::{Policy, PolicyError};
+use twin::policy::{InputDrift, Policy, PolicyError};
 use twin::state::{Epoch, State};
 use twin::wire::{DecisionBody, DecisionRequest, DecisionResponse, SCHEMA, WireError};
 use twin::world::World;
 
+use crate::range::{self, Search};
+use crate::registry::{Entry, Role, Serving};
 use crate::source::{self, Loaded, Source, SourceError};
 
 /// The policy that decides where the one asked for does not.
@@ -29,9 +31,24 @@ pub const FALLBACK: &str = "least-loaded";
 /// A policy, its fallback and the checker.
 pub struct Decider {
     world: Arc<World>,
-    primary: Loaded,
+    /// The policy that it was made with.
+    given: Loaded,
+    /// What the registry says, of the generation that was followed last.
+    followed: Followed,
+    role: Role,
     fallback: Box<dyn Policy>,
+    /// Takes the place of a model whose input is unlike those of training.
+    search: Option<Search>,
+    seed: u64,
     decision: Decision,
+}
+
+/// Policies that a registry named; `None` is the given one.
+#[derive(Default)]
+struct Followed {
+    generation: u64,
+    active: Option<Loaded>,
+    candidate: Option<Loaded>,
 }
 
 /// A decision, and how it came about.
@@ -48,6 +65,11 @@ pub struct Outcome<'a> {
     pub fallback_failure: Option<Rejection>,
     /// Time that it took.
     pub elapsed: Duration,
+    /// How far the input lay outside of what the policy was trained on; `None` if nothing did, or
+    /// if that is not known.
+    pub drift: Option<&'a InputDrift>,
+    /// Whether search took the decision for that reason.
+    pub searched: bool,
 }
 
 /// Why the decision of a policy was not taken.
@@ -71,7 +93,7 @@ impl fmt::Debug for Decider {
         f.debug_struct("Decider")
             .field("world", &self.world.name)
             .field("policy", &self.policy())
-            .field("model_sha256", &self.primary.model_sha256)
+            .field("model_sha256", &self.model_sha256())
             .finish_non_exhaustive()
     }
 }
@@ -85,7 +107,10 @@ impl Decider {
     pub fn new(world: &Arc<World>, source: &Source, seed: u64) -> Result<Self, SourceError> {
         let primary = source::load_policy(source, world, seed)?;
         let fallback = twin::policy::by_name(FALLBACK, world, seed)?;
-        Ok(Self::with(world, primary, fallback))
+        Ok(Self {
+            seed,
+            ..Self::with(world, primary, fallback)
+        })
     }
 
     /// A decider for `world` with policies that exist already.
@@ -93,10 +118,52 @@ impl Decider {
     pub fn with(world: &Arc<World>, primary: Loaded, fallback: Box<dyn Policy>) -> Self {
         Self {
             world: Arc::clone(world),
-            primary,
+            given: primary,
+            followed: Followed::default(),
+            role: Role::Active,
             fallback,
+            search: None,
+            seed: 1,
             decision: Decision::none(),
         }
+    }
+
+    /// Lets search on the twin decide where the input of a model is unlike those of training.
+    pub fn search_when_outside(&mut self, search: Option<Search>) {
+        self.search = search;
+    }
+
+    /// Takes up who decides by `serving`, and decides in `role` from now on. Costs nothing unless
+    /// something has changed.
+    pub fn follow(&mut self, serving: &Serving, role: Role) {
+        self.role = role;
+        if serving.generation == self.followed.generation {
+            return;
+        }
+        let load = |entry: &Entry| {
+            let source = entry.source.as_ref().filter(|_| !entry.is_given())?;
+            match source::load_policy(source, &self.world, self.seed) {
+                Ok(loaded) => Some(loaded),
+                // It was tried out when it was listed, so this does not happen.
+                Err(error) => {
+                    tracing::error!(policy = entry.name, %error, "a policy is not taken up");
+                    None
+                }
+            }
+        };
+        self.followed = Followed {
+            generation: serving.generation,
+            active: load(&serving.active),
+            candidate: serving.candidate.as_ref().and_then(|c| load(&c.entry)),
+        };
+    }
+
+    fn primary(&self) -> &Loaded {
+        let of_role = match self.role {
+            Role::Active => self.followed.active.as_ref(),
+            Role::Candidate => self.followed.candidate.as_ref(),
+        };
+        of_role.unwrap_or(&self.given)
     }
 
     /// The world that it decides for.
@@ -108,13 +175,13 @@ impl Decider {
     /// The name of its policy.
     #[must_use]
     pub fn policy(&self) -> &str {
-        self.primary.policy.name()
+        self.primary().policy.name()
     }
 
     /// SHA-256 of the model's weights in hexadecimal, where the policy is a model.
     #[must_use]
     pub fn model_sha256(&self) -> Option<&Arc<str>> {
-        self.primary.model_sha256.as_ref()
+        self.primary().model_sha256.as_ref()
     }
 
     /// Decides in the situation of `view`.
@@ -133,22 +200,46 @@ impl Decider {
         }
         let world = Arc::clone(&self.world);
         let state = State::from_view(&world, view)?;
-        let mut outcome = self.decide_on(&Observation::new(&world, &state, view.epoch));
-        outcome.elapsed = started.elapsed();
-        Ok(outcome)
+        let observation = Observation::new(&world, &state, view.epoch);
+        Ok(self.decide_since(&observation, started))
     }
 
     /// Decides on what is observed of a state of its world.
     pub fn decide_on(&mut self, observation: &Observation<'_>) -> Outcome<'_> {
-        let started = Instant::now();
+        self.decide_since(observation, Instant::now())
+    }
+
+    /// Decides on what is observed; time counts from `started`.
+    fn decide_since(&mut self, observation: &Observation<'_>, started: Instant) -> Outcome<'_> {
         let decision = &mut self.decision;
-        let fallback = attempt(self.primary.policy.as_mut(), observation, decision).err();
+        let of_role = match self.role {
+            Role::Active => self.followed.active.as_mut(),
+            Role::Candidate => self.followed.candidate.as_mut(),
+        };
+        let primary = &mut of_role.unwrap_or(&mut self.given).policy;
+        let fallback = attempt(primary.as_mut(), observation, decision).err();
+        let drift = primary
+            .drift()
+            .filter(|drift| drift.outside().next().is_some());
+        let searched = match (&self.search, drift) {
+            (Some(search), Some(drift)) if search.is_due(drift) => {
+                let mut found = Decision::none();
+                let searched = attempt(&mut search.policy(started), observation, &mut found);
+                if searched.is_ok() {
+                    *decision = found;
+                }
+                searched.is_ok()
+            }
+            _ => false,
+        };
+        let fallback = fallback.filter(|_| !searched);
         let fallback_failure = match &fallback {
             None => None,
             Some(_) => attempt(self.fallback.as_mut(), observation, decision).err(),
         };
         let policy = match (&fallback, &fallback_failure) {
-            (None, _) => Some(self.primary.policy.name()),
+            (None, _) if searched => Some(range::SEARCH),
+            (None, _) => Some(primary.name()),
             (Some(_), None) => Some(self.fallback.name()),
             (Some(_), Some(_)) => {
                 decision.clear();
@@ -161,6 +252,8 @@ impl Decider {
             fallback,
             fallback_failure,
             elapsed: started.elapsed(),
+            drift,
+            searched,
         }
     }
 
@@ -172,10 +265,11 @@ impl Decider {
     pub fn answer(&mut self, request: &DecisionRequest<'_>) -> Result<Answer, WireError> {
         let world = Arc::clone(&self.world);
         let view = request.to_view(&world)?;
-        let model_sha256 = self.primary.model_sha256.clone();
+        let model_sha256 = self.model_sha256().cloned();
+        let role = self.role;
         let outcome = self.decide(&view)?;
         let body = DecisionBody::from_decision(&world, &view, outcome.decision);
-        Ok(Answer::of(outcome, body, model_sha256.as_deref()))
+        Ok(Answer::of(outcome, body, model_sha256, role))
     }
 }
 
@@ -190,6 +284,18 @@ pub struct Answer {
     pub fallback_failure: Option<Rejection>,
     /// As [`Outcome::elapsed`].
     pub elapsed: Duration,
+    /// As [`Outcome::decision`].
+    pub decision: Decision,
+    /// As [`Outcome::policy`].
+    pub policy: Option<String>,
+    /// SHA-256 of the weights of the model that was asked, where it is one.
+    pub model_sha256: Option<Arc<str>>,
+    /// Which policy was asked.
+    pub role: Role,
+    /// As [`Outcome::drift`].
+    pub drift: Option<InputDrift>,
+    /// As [`Outcome::searched`].
+    pub searched: bool,
 }
 
 impl Answer {
@@ -197,17 +303,19 @@ impl Answer {
     pub(crate) fn of(
         outcome: Outcome<'_>,
         decision: DecisionBody<'_>,
-        model_sha256: Option<&str>,
+        model_sha256: Option<Arc<str>>,
+        role: Role,
     ) -> Self {
         let response = DecisionResponse {
             id: None,
             schema: SCHEMA,
             decision,
             policy: outcome.policy.unwrap_or("none").into(),
-            model_sha256: model_sha256.map(Into::into),
+            model_sha256: model_sha256.as_deref().map(Into::into),
             fallback: outcome.fallback.is_some(),
             fallback_reason: outcome.fallback.as_ref().map(|r| r.to_string().into()),
             decision_time_us: outcome.elapsed.as_secs_f64() * 1e6,
+            input_range: outcome.drift.map(|d| range::told(d, outcome.searched)),
         };
         // A response of names and finite numbers always serializes.
         let body = serde_json::to_vec(&response).unwrap_or_default();
@@ -216,6 +324,12 @@ impl Answer {
             fallback: outcome.fallback,
             fallback_failure: outcome.fallback_failure,
             elapsed: outcome.elapsed,
+            decision: outcome.decision.clone(),
+            policy: outcome.policy.map(Into::into),
+            model_sha256,
+            role,
+            drift: outcome.drift.cloned(),
+            searched: outcome.searched,
         }
     }
 }

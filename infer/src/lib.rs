@@ -26,9 +26,16 @@
 pub mod decider;
 pub mod fleet;
 pub mod log;
+pub mod explain;
+pub mod pricing;
 pub mod program;
+pub mod range;
+pub mod recent;
+pub mod registry;
 pub mod service;
+pub mod shadow;
 pub mod source;
 mod telemetry;
+pub mod trust;
 
 pub use twin::wire;

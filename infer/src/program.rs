@@ -19,6 +19,7 @@ use twin::world::WorldError;
 use crate::decider::Decider;
 use crate::service::{self, Limits, MAX_IN_FLIGHT, Service, ServiceError};
 use crate::source::{Source, SourceError};
+use crate::trust::{Trust, TrustArgs};
 
 /// Decides online: a fleet's state in, a checked decision out.
 ///
@@ -109,6 +110,8 @@ struct Serve {
     /// The most bytes of a body; more get 413
     #[arg(long, env = "INFER_MAX_BODY_BYTES", default_value_t = MAX_BODY_BYTES, value_name = "BYTES", value_parser = at_least_one)]
     max_body_bytes: usize,
+    #[command(flatten)]
+    trust: TrustArgs,
     /// How logs are written to standard error
     #[arg(long, env = "INFER_LOG_FORMAT", value_enum, default_value_t = Format::Text)]
     log_format: Format,
@@ -213,9 +216,11 @@ fn serve(args: &Serve) -> Result<()> {
         .context("cannot start the threads")?;
     runtime.block_on(async {
         let policy = deciders[0].policy().to_owned();
+        let trust = Trust::new(&world, &deciders[0], Some(&source), &args.trust.options());
         let service = Service::bind(args.listen, deciders, limits)
             .await?
-            .with_log(args.decision_log.open(&world)?);
+            .with_log(args.decision_log.open(&world)?)
+            .trusting(trust);
         let address = service.address().context("cannot tell the address")?;
         let shutdown = shutdown_signal()?;
         tracing::info!(%address, world = world.name, policy, threads, "listening");

@@ -10,6 +10,12 @@
 //! | `GET /v1/decisions`, `GET /v1/decisions/{id}` | what the log of decisions holds |
 //! | `POST /v1/outcomes` | an [`OutcomesResponse`](twin::wire::OutcomesResponse) to an [`OutcomesRequest`](twin::wire::OutcomesRequest) |
 //! | `GET /readyz` | 200 while requests should be sent here, else 503 |
+//! | `POST /v1/decisions:validate` | a [`ValidateResponse`](crate::pricing::wire::ValidateResponse): the checker alone |
+//! | `POST /v1/what-if` | a [`WhatIfResponse`](crate::pricing::wire::WhatIfResponse): the price of decisions |
+//! | `GET /v1/explain/{id}` | an [`Explanation`](crate::explain::Explanation) of a decision of late |
+//! | `/v1/models` | the policies that the service holds ([`crate::registry`]) |
+//! | `GET /v1/limits` | the bounds of the service, and the world that it decides for |
+//! | `GET /readyz` | 200 while requests are welcome, 503 else |
 //! | `GET /healthz` | 200 while decisions are taken, 503 once the service shuts down |
 //! | `GET /metrics` | metrics in Prometheus' text format |
 //!
@@ -20,13 +26,19 @@
 //! A decision takes microseconds, so it is taken on the thread that read the request, by one of as
 //! many deciders as there are threads; only large states move out of the other requests' way.
 
+mod blocking;
 mod body;
 mod decisions;
 mod fleet;
 mod log;
+mod explain;
+mod limits;
+mod models;
 mod pool;
 mod problem;
 mod ready;
+mod validate;
+mod what_if;
 
 use std::future::Future;
 use std::io;
@@ -39,23 +51,29 @@ use axum::Router;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, oneshot};
 use twin::wire::MAX_BODY_BYTES;
+use twin::world::World;
 
+use self::blocking::COMPUTATIONS_IN_FLIGHT;
 use self::decisions::decisions;
 use self::fleet::KeptFleet;
 use self::log::{list_decisions, outcomes, show_decision};
+use self::limits::limits;
 use self::pool::Pool;
 pub use self::problem::wire_problem;
 use self::problem::{Refusal, STATUSES};
 use self::ready::readyz;
+use self::validate::validate;
+use self::what_if::what_if;
 use crate::decider::Decider;
 use crate::fleet::{FleetLog, LiveFleet};
 use crate::log::DecisionLog;
 use crate::telemetry::Telemetry;
+use crate::trust::{self, Trust};
 
 /// How many requests may be in flight unless [`Limits`] says otherwise.
 pub const MAX_IN_FLIGHT: usize = 64;
@@ -71,8 +89,7 @@ const INLINE_BYTES: usize = 256 << 10;
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
 /// What there is, for those who ask for something else.
-const RESOURCES: &str = "there are POST and GET /v1/decisions, GET /v1/decisions/{id}, \
-    POST /v1/outcomes, GET /healthz, GET /readyz and GET /metrics";
+const RESOURCES: &str = "GET /openapi.json tells what there is";
 
 /// Bounds of the service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -153,8 +170,12 @@ impl Service {
         let listener = TcpListener::bind(address)
             .await
             .map_err(|source| ServiceError::Listen { address, source })?;
+        let trust = Trust::new(world, first, None, &trust::Options::default());
         let app = App {
             limits,
+            trust,
+            world: Arc::clone(world),
+            computations: Arc::new(Semaphore::new(COMPUTATIONS_IN_FLIGHT)),
             health: health.to_string(),
             permits: Semaphore::new(limits.in_flight),
             fleet: KeptFleet::new(world),
@@ -170,6 +191,13 @@ impl Service {
     #[must_use]
     pub fn with_log(mut self, log: DecisionLog) -> Self {
         self.app.log = log;
+        self
+    }
+
+    /// Has its policies, decisions of late and comparisons kept by `trust`.
+    #[must_use]
+    pub fn trusting(mut self, trust: Trust) -> Self {
+        self.app.trust = trust;
         self
     }
 
@@ -208,6 +236,7 @@ impl Service {
                 loop {
                     ticks.tick().await;
                     app.telemetry.tidy();
+                    app.tell_shadow();
                 }
             }
         });
@@ -248,6 +277,11 @@ impl Service {
 /// What the handlers share.
 struct App {
     limits: Limits,
+    world: Arc<World>,
+    /// Policies, decisions of late, comparisons.
+    trust: Trust,
+    /// Long computations that may be under way.
+    computations: Arc<Semaphore>,
     health: String,
     permits: Semaphore,
     pool: Pool,
@@ -265,12 +299,29 @@ impl std::fmt::Debug for App {
     }
 }
 
+impl App {
+    /// Brings the metrics of the comparison up to date.
+    fn tell_shadow(&self) {
+        let serving = self.trust.registry.serving();
+        let report = self.trust.shadow.report(&serving);
+        self.telemetry.trust.shadowed(&report);
+    }
+}
+
 fn router(app: Arc<App>) -> Router {
     Router::new()
         .merge(fleet::routes())
         .route("/v1/decisions", post(decisions).get(list_decisions))
         .route("/v1/decisions/{id}", get(show_decision))
         .route("/v1/outcomes", post(outcomes))
+        .route("/v1/decisions:validate", post(validate))
+        .route("/v1/what-if", post(what_if))
+        .route("/v1/explain/{id}", get(explain::explain))
+        .route("/v1/models", get(models::list).post(models::load))
+        .route("/v1/models:rollback", post(models::roll_back))
+        .route("/v1/models:end-shadow", post(models::end_shadow))
+        .route("/v1/models/{key}", delete(models::unload).post(models::act))
+        .route("/v1/limits", get(limits))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics_page))
@@ -292,6 +343,7 @@ async fn healthz(State(app): State<Arc<App>>) -> Response {
 }
 
 async fn metrics_page(State(app): State<Arc<App>>) -> Response {
+    app.tell_shadow();
     let text = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     app.show_fleet().await;
     ([(header::CONTENT_TYPE, text)], app.telemetry.render()).into_response()

@@ -9,6 +9,7 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use crate::decider::{Answer, Rejection};
 use crate::fleet::metrics::FleetMetrics;
 use crate::log::{LogMetrics, SYNC_BUCKETS_S, SYNC_SECONDS};
+use crate::trust::TrustMetrics;
 
 /// Upper ends of the buckets of decision times, in s.
 const DECISION_BUCKETS_S: [f64; 14] = [
@@ -28,6 +29,7 @@ pub(crate) struct Telemetry {
     rejected: Vec<(u16, Counter)>,
     pub(crate) fleet: FleetMetrics,
     pub(crate) log: LogMetrics,
+    pub(crate) trust: TrustMetrics,
 }
 
 /// Counts a request as in flight while it lives.
@@ -69,6 +71,7 @@ impl Telemetry {
                 rejected: statuses.iter().map(|&s| (s, rejected(s))).collect(),
                 fleet: FleetMetrics::register(),
                 log: LogMetrics::new(),
+                trust: TrustMetrics::new(),
             };
             telemetry.in_flight.set(0.0);
             telemetry
@@ -97,6 +100,7 @@ impl Telemetry {
     }
 
     pub(crate) fn answered(&self, answer: &Answer) {
+        self.trust.answered(answer);
         self.decision_duration.record(answer.elapsed.as_secs_f64());
         match (&answer.fallback, &answer.fallback_failure) {
             (None, _) => self.by_policy.increment(1),

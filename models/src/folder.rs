@@ -6,6 +6,7 @@
 //! | `config.json` | what they belong to ([`ModelConfig`]) |
 //! | `metrics.json` | what was measured |
 //! | `README.md` | the model card |
+//! | `ranges.json` | the range of each feature in training ([`crate::ranges`]); older models lack it |
 //! | `SHA256SUMS` | the checksum of each, as `sha256sum` writes it |
 //!
 //! Each file is written to a temporary name and renamed; the checksums come last, so a folder
@@ -20,6 +21,7 @@ use sha2::{Digest, Sha256};
 use thiserror::Error;
 
 use crate::encoding::{ENCODING_VERSION, encoding_hash};
+use crate::ranges::{Ranges, RangesError};
 use crate::weights::{Weights, WeightsError, Widths};
 
 /// Version of the folder's form.
@@ -33,6 +35,8 @@ pub const CONFIG_FILE: &str = "config.json";
 pub const METRICS_FILE: &str = "metrics.json";
 /// The model card.
 pub const CARD_FILE: &str = "README.md";
+/// The range of each feature in training.
+pub const RANGES_FILE: &str = "ranges.json";
 /// The checksums.
 pub const SUMS_FILE: &str = "SHA256SUMS";
 
@@ -199,6 +203,14 @@ pub enum ModelError {
         /// What is wrong.
         source: WeightsError,
     },
+    /// The ranges are malformed.
+    #[error("{}: {source}; fit the model again", path.display())]
+    Ranges {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: RangesError,
+    },
 }
 
 /// A model as its folder holds it.
@@ -212,6 +224,8 @@ pub struct ModelFolder {
     pub metrics: serde_json::Value,
     /// The model card, in Markdown.
     pub card: String,
+    /// The range of each feature in training; models of older programs have none.
+    pub ranges: Option<Ranges>,
 }
 
 impl ModelFolder {
@@ -240,12 +254,16 @@ impl ModelFolder {
                 path: dir.join(WEIGHTS_FILE),
                 source,
             })?;
-        let files = [
+        let mut files = vec![
             (WEIGHTS_FILE, weights),
             (CONFIG_FILE, json(&dir.join(CONFIG_FILE), &self.config)?),
             (METRICS_FILE, json(&dir.join(METRICS_FILE), &self.metrics)?),
             (CARD_FILE, self.card.clone().into_bytes()),
         ];
+        if let Some(ranges) = &self.ranges {
+            let bytes = json(&dir.join(RANGES_FILE), &ranges.to_file())?;
+            files.push((RANGES_FILE, bytes));
+        }
         let mut sums = String::new();
         for (name, bytes) in &files {
             let path = dir.join(name);
@@ -296,11 +314,16 @@ impl ModelFolder {
             })?;
         let metrics = parse(&dir.join(METRICS_FILE), &sums.read(dir, METRICS_FILE)?)?;
         let card = String::from_utf8_lossy(&sums.read(dir, CARD_FILE)?).into_owned();
+        let ranges = match sums.lists(RANGES_FILE) {
+            true => Some(read_ranges(dir, &sums)?),
+            false => None,
+        };
         Ok(Self {
             config,
             weights,
             metrics,
             card,
+            ranges,
         })
     }
 
@@ -340,6 +363,10 @@ impl Sums {
         })
     }
 
+    fn lists(&self, name: &str) -> bool {
+        self.entries.iter().any(|(listed, _)| listed == name)
+    }
+
     /// The bytes of the file `name`, if they are those that were written.
     fn read(&self, dir: &Path, name: &str) -> Result<Vec<u8>, ModelError> {
         let Some((_, expected)) = self.entries.iter().find(|(listed, _)| listed == name) else {
@@ -360,6 +387,12 @@ impl Sums {
         }
         Ok(bytes)
     }
+}
+
+fn read_ranges(dir: &Path, sums: &Sums) -> Result<Ranges, ModelError> {
+    let path = dir.join(RANGES_FILE);
+    let file = parse(&path, &sums.read(dir, RANGES_FILE)?)?;
+    Ranges::from_file(file).map_err(|source| ModelError::Ranges { path, source })
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, ModelError> {

@@ -9,8 +9,8 @@
 //! ```
 //!
 //! [`encoding`] turns a question into numbers, [`forward`] scores its answers without burn,
-//! `network` is the same in burn for training, [`weights`] and [`folder`] keep a model, and
-//! [`policy`] lets it decide.
+//! `network` is the same in burn for training, [`weights`] and [`folder`] keep a model,
+//! [`policy`] lets it decide, and [`ranges`] tells inputs that training never saw.
 //!
 //! Not here: labels and training, which are the `trainer`'s.
 
@@ -20,7 +20,9 @@ pub mod forward;
 #[cfg(feature = "burn")]
 pub mod network;
 pub mod policy;
+pub mod ranges;
 pub mod weights;
 
 pub use folder::{ModelError, ModelFolder};
 pub use policy::ModelPolicy;
+pub use ranges::Ranges;

@@ -4,12 +4,13 @@ use std::path::Path;
 
 use twin::Observation;
 use twin::decision::Decision;
-use twin::policy::{Policy, PolicyError};
+use twin::policy::{InputDrift, Policy, PolicyError};
 use twin::sequence::{Chooser, Context, Question, Stepwise};
 
 use crate::encoding::{Encoded, Encoder};
 use crate::folder::{ModelConfig, ModelError, ModelFolder};
 use crate::forward::Forward;
+use crate::ranges::{Ranges, Watch};
 use crate::weights::Weights;
 
 /// Answers each question with the candidate that the network scores highest.
@@ -21,6 +22,7 @@ pub struct ModelChooser {
     encoder: Encoder,
     encoded: Encoded,
     forward: Forward,
+    watch: Option<Watch>,
 }
 
 impl ModelChooser {
@@ -32,13 +34,32 @@ impl ModelChooser {
             encoder: Encoder::new(),
             encoded: Encoded::default(),
             forward: Forward::new(weights),
+            watch: None,
         }
+    }
+
+    /// The same, and counts the values that lie outside of `ranges` ([`ModelChooser::drift`]).
+    #[must_use]
+    pub fn watching(self, ranges: Option<&Ranges>) -> Self {
+        Self {
+            watch: ranges.map(Watch::new),
+            ..self
+        }
+    }
+
+    /// How far the questions of the last decision lay outside of the ranges, if there are any.
+    #[must_use]
+    pub fn drift(&self) -> Option<&InputDrift> {
+        self.watch.as_ref().map(Watch::drift)
     }
 
     /// The score of each candidate of `question`, higher is better; which answers they are says
     /// [`ModelChooser::encoded`].
     pub fn scores(&mut self, context: &Context<'_>, question: &Question<'_>) -> &[f32] {
         self.encoder.encode(context, question, &mut self.encoded);
+        if let Some(watch) = &mut self.watch {
+            watch.see(&self.encoded);
+        }
         self.forward.scores(&self.encoded)
     }
 
@@ -59,6 +80,12 @@ impl ModelChooser {
 impl Chooser for ModelChooser {
     fn name(&self) -> &str {
         &self.name
+    }
+
+    fn begin(&mut self, _observation: &Observation<'_>) {
+        if let Some(watch) = &mut self.watch {
+            watch.begin();
+        }
     }
 
     fn choose(
@@ -119,7 +146,9 @@ impl ModelPolicy {
     /// As [`ModelFolder::sha256`].
     pub fn new(name: &str, folder: &ModelFolder) -> Result<Self, crate::weights::WeightsError> {
         Ok(Self {
-            stepwise: Stepwise::new(ModelChooser::new(name, &folder.weights)),
+            stepwise: Stepwise::new(
+                ModelChooser::new(name, &folder.weights).watching(folder.ranges.as_ref()),
+            ),
             config: folder.config.clone(),
             sha256: folder.sha256()?,
         })
@@ -166,5 +195,9 @@ impl Policy for ModelPolicy {
         decision: &mut Decision,
     ) -> Result<(), PolicyError> {
         self.stepwise.decide(observation, decision)
+    }
+
+    fn drift(&self) -> Option<&InputDrift> {
+        self.stepwise.chooser.drift()
     }
 }

@@ -25,11 +25,11 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use burn::tensor::Device;
-use models::ModelFolder;
 use models::encoding::{ENCODING_VERSION, encoding_hash};
 use models::folder::{FORMAT_VERSION, ModelConfig};
 use models::network::PolicyConfig;
 use models::weights::{Standardizations, Weights, Widths};
+use models::{ModelFolder, Ranges};
 use rand::RngExt;
 use sha2::{Digest, Sha256};
 use thiserror::Error;
@@ -50,8 +50,8 @@ const GREEDY_LEAD: f32 = 2.0;
 
 /// Fit a model to decision datasets.
 ///
-/// The model is a folder: model.safetensors, config.json, metrics.json, README.md, SHA256SUMS, and
-/// checkpoints, which a finished model does not need.
+/// The model is a folder: model.safetensors, config.json, metrics.json, ranges.json, README.md,
+/// SHA256SUMS, and checkpoints, which a finished model does not need.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
     /// Folders of decision datasets, as `trainer label` writes them, separated by commas.
@@ -200,6 +200,7 @@ fn fit_here(args: &Args) -> Result<FitMetrics> {
     let (rows, sources) = Rows::read(&args.dataset)?;
     let mut split = rows.split(args.validation_share)?;
     let standardizations = rows.standardizations(&split.training);
+    let ranges = rows.ranges(&split.training);
     split.training.retain(|&row| rows.matters(row));
     if split.training.is_empty() {
         bail!(FitError::NothingMatters);
@@ -210,6 +211,7 @@ fn fit_here(args: &Args) -> Result<FitMetrics> {
         rows: &rows,
         split: &split,
         scales: &scales,
+        ranges: &ranges,
         checkpoints: Checkpoints::of(&args.out),
     };
     let start = fit.start(&standardizations)?;
@@ -223,6 +225,7 @@ struct Fit<'a> {
     rows: &'a Rows,
     split: &'a Split,
     scales: &'a Scales,
+    ranges: &'a Ranges,
     checkpoints: Checkpoints,
 }
 
@@ -370,6 +373,7 @@ impl Fit<'_> {
             weights: best,
             card: metrics::card(&world, sources, &metrics).to_markdown(),
             metrics: serde_json::to_value(&metrics)?,
+            ranges: Some(self.ranges.clone()),
         };
         folder.save(&self.args.out)?;
         Ok(metrics)

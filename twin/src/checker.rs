@@ -2,12 +2,15 @@
 //!
 //! It shares no code with the policies and knows nothing of how a decision was found.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use thiserror::Error;
 
-use crate::decision::{Decision, Migration};
-use crate::ids::{HostId, RequestId, VariantId};
+use crate::decision::Decision;
+use crate::ids::{ApplicationId, HostId, RequestId, VariantId};
 use crate::observation::Observation;
 use crate::state::Phase;
+use crate::world::Fragment;
 
 /// Why a decision cannot be carried out.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -106,119 +109,244 @@ pub enum Immovable {
     Memory,
 }
 
+impl Infeasible {
+    /// Path of the field that is wrong, as in `deployments[2].hosts[0]`.
+    #[must_use]
+    pub fn field(&self) -> String {
+        self.parts().0
+    }
+
+    /// What is wrong with it.
+    #[must_use]
+    pub fn problem(&self) -> String {
+        self.parts().1
+    }
+
+    /// The message begins with the path.
+    fn parts(&self) -> (String, String) {
+        let message = self.to_string();
+        match message.split_once(": ") {
+            Some((field, problem)) => (field.into(), problem.into()),
+            None => (String::new(), message),
+        }
+    }
+}
+
 /// Whether `decision` can be carried out in the situation of `observation`.
 ///
 /// # Errors
 ///
 /// The first reason why it cannot.
 pub fn check(observation: &Observation<'_>, decision: &Decision) -> Result<(), Infeasible> {
-    let hosts = observation.host_count();
-    for (index, action) in decision.provisioning.iter().enumerate() {
-        if !observation.may_provision() {
-            return Err(Infeasible::NotNow { index });
-        }
-        let host = action.host;
-        let repeated = decision.provisioning[..index]
-            .iter()
-            .any(|a| a.host == host);
-        if host.index() >= hosts || repeated {
-            return Err(Infeasible::Host { index, host });
-        }
+    match check_all(observation, decision, 1).pop() {
+        None => Ok(()),
+        Some(reason) => Err(reason),
     }
-    for (index, deployment) in decision.deployments.iter().enumerate() {
-        let request = deployment.request;
-        let waiting = observation.waiting().find(|w| w.id == request);
-        let repeated = decision.deployments[..index]
-            .iter()
-            .any(|d| d.request == request);
-        let (Some(waiting), false) = (waiting, repeated) else {
-            return Err(Infeasible::Request { index, request });
-        };
-        let application = &observation.world().applications[waiting.application.index()];
-        let Some(variant) = application.variants.get(deployment.variant.index()) else {
-            return Err(Infeasible::Variant {
-                index,
-                variant: deployment.variant,
-            });
-        };
-        let (wanted, found) = (variant.fragments.len(), deployment.hosts.len());
-        if wanted != found {
-            return Err(Infeasible::HostCount {
-                index,
-                wanted,
-                found,
-            });
-        }
-        for (fragment, &host) in deployment.hosts.iter().enumerate() {
-            if host.index() >= hosts || !accepts_after(observation, decision, host) {
-                return Err(Infeasible::Closed {
-                    index,
-                    fragment,
-                    host,
-                });
-            }
-            let ram = observation.world().size_of(host.index()).ram;
-            if observation.world().needs_mib(&variant.fragments[fragment]) > ram.0 {
-                return Err(Infeasible::Memory {
-                    index,
-                    fragment,
-                    host,
-                });
-            }
-        }
-    }
-    for (index, migration) in decision.migrations.iter().enumerate() {
-        let earlier = &decision.migrations[..index];
-        let named =
-            |m: &Migration| (m.request, m.fragment) == (migration.request, migration.fragment);
-        let problem = match immovable(observation, decision, migration) {
-            None if earlier.iter().any(named) => Some(Immovable::Moving),
-            problem => problem,
-        };
-        if let Some(problem) = problem {
-            return Err(Infeasible::Migration { index, problem });
-        }
-    }
-    Ok(())
 }
 
-/// Why `migration` cannot be carried out, if it cannot.
-fn immovable(
+/// Every reason why `decision` cannot be carried out, in the order of its fields; no more than
+/// the first `most`.
+///
+/// What a wrong part makes meaningless is not looked at: the hosts of a request that does not
+/// wait are not judged.
+#[must_use]
+pub fn check_all(
     observation: &Observation<'_>,
     decision: &Decision,
-    migration: &Migration,
-) -> Option<Immovable> {
-    let hosts = observation.host_count();
-    let here = (0..hosts).map(HostId::at).find_map(|host| {
-        let mut residents = observation.residents(host);
-        let found =
-            residents.find(|r| (r.request, r.index) == (migration.request, migration.fragment))?;
-        Some((host, found))
-    });
-    let Some((from, resident)) = here else {
-        return Some(Immovable::Fragment);
-    };
-    if observation.migrates(migration.request, migration.fragment) {
-        return Some(Immovable::Moving);
+    most: usize,
+) -> Vec<Infeasible> {
+    let plan = Plan::new(observation, decision);
+    let mut found = Vec::new();
+    for index in 0..decision.provisioning.len() {
+        if found.len() >= most {
+            return found;
+        }
+        found.extend(plan.power(index));
     }
-    if resident.phase != Phase::Running {
-        return Some(Immovable::Fragment);
+    for index in 0..decision.deployments.len() {
+        if found.len() >= most {
+            break;
+        }
+        plan.deployment(index, &mut found);
     }
-    if migration.to == from {
-        return Some(Immovable::There);
+    for index in 0..decision.migrations.len() {
+        if found.len() >= most {
+            break;
+        }
+        let problem = plan.immovable(index);
+        found.extend(problem.map(|problem| Infeasible::Migration { index, problem }));
     }
-    if migration.to.index() >= hosts || !accepts_after(observation, decision, migration.to) {
-        return Some(Immovable::Closed);
-    }
-    let world = observation.world();
-    let ram = world.size_of(migration.to.index()).ram;
-    (world.needs_mib(resident.fragment) > ram.0).then_some(Immovable::Memory)
+    found.truncate(most);
+    found
 }
 
-/// Whether `host` takes fragments once the decision's provisioning has been carried out.
-fn accepts_after(observation: &Observation<'_>, decision: &Decision, host: HostId) -> bool {
-    match decision.provisioning.iter().find(|a| a.host == host) {
-        Some(action) => action.on,
-        None => observation.lifecycle(host).accepts(),
+/// Where a fragment is.
+#[derive(Clone, Copy)]
+struct Placed<'a> {
+    host: HostId,
+    phase: Phase,
+    fragment: &'a Fragment,
+}
+
+/// A decision next to what is observed, so that looking a thing up does not mean a search.
+struct Plan<'a> {
+    observation: &'a Observation<'a>,
+    decision: &'a Decision,
+    /// The first power action of each host.
+    powers: BTreeMap<HostId, usize>,
+    /// The requests that wait, if any is deployed.
+    waiting: BTreeMap<RequestId, ApplicationId>,
+    /// The first deployment of each request.
+    deployed: BTreeMap<RequestId, usize>,
+    /// The fragments that are placed, if any is migrated.
+    placed: BTreeMap<(RequestId, u16), Placed<'a>>,
+    /// The fragments that are being migrated.
+    moving: BTreeSet<(RequestId, u16)>,
+    /// The first migration of each fragment.
+    moved: BTreeMap<(RequestId, u16), usize>,
+}
+
+impl<'a> Plan<'a> {
+    fn new(observation: &'a Observation<'a>, decision: &'a Decision) -> Self {
+        let mut waiting = BTreeMap::new();
+        if !decision.deployments.is_empty() {
+            waiting.extend(observation.waiting().map(|w| (w.id, w.application)));
+        }
+        let (mut placed, mut moving) = (BTreeMap::new(), BTreeSet::new());
+        if !decision.migrations.is_empty() {
+            moving.extend(observation.migrations().map(|m| (m.request, m.fragment)));
+            for host in (0..observation.host_count()).map(HostId::at) {
+                placed.extend(observation.residents(host).map(|r| {
+                    let (phase, fragment) = (r.phase, r.fragment);
+                    let place = Placed {
+                        host,
+                        phase,
+                        fragment,
+                    };
+                    ((r.request, r.index), place)
+                }));
+            }
+        }
+        Self {
+            observation,
+            decision,
+            powers: firsts(decision.provisioning.iter().map(|a| a.host)),
+            waiting,
+            deployed: firsts(decision.deployments.iter().map(|d| d.request)),
+            placed,
+            moving,
+            moved: firsts(decision.migrations.iter().map(|m| (m.request, m.fragment))),
+        }
+    }
+
+    /// Why the power action at `index` cannot be carried out, if it cannot.
+    fn power(&self, index: usize) -> Option<Infeasible> {
+        if !self.observation.may_provision() {
+            return Some(Infeasible::NotNow { index });
+        }
+        let host = self.decision.provisioning[index].host;
+        let repeated = self.powers.get(&host) != Some(&index);
+        let unknown = host.index() >= self.observation.host_count();
+        (unknown || repeated).then_some(Infeasible::Host { index, host })
+    }
+
+    /// Adds why the deployment at `index` cannot be carried out.
+    fn deployment(&self, index: usize, found: &mut Vec<Infeasible>) {
+        let deployment = &self.decision.deployments[index];
+        let request = deployment.request;
+        let repeated = self.deployed.get(&request) != Some(&index);
+        let (Some(application), false) = (self.waiting.get(&request), repeated) else {
+            found.push(Infeasible::Request { index, request });
+            return;
+        };
+        let world = self.observation.world();
+        let application = &world.applications[application.index()];
+        let Some(variant) = application.variants.get(deployment.variant.index()) else {
+            let variant = deployment.variant;
+            found.push(Infeasible::Variant { index, variant });
+            return;
+        };
+        let (wanted, hosts) = (variant.fragments.len(), deployment.hosts.len());
+        if wanted != hosts {
+            found.push(Infeasible::HostCount {
+                index,
+                wanted,
+                found: hosts,
+            });
+            return;
+        }
+        for (fragment, &host) in deployment.hosts.iter().enumerate() {
+            if !self.accepts_after(host) {
+                found.push(Infeasible::Closed {
+                    index,
+                    fragment,
+                    host,
+                });
+            } else if !self.fits(&variant.fragments[fragment], host) {
+                found.push(Infeasible::Memory {
+                    index,
+                    fragment,
+                    host,
+                });
+            }
+        }
+    }
+
+    /// Why the migration at `index` cannot be carried out, if it cannot.
+    fn immovable(&self, index: usize) -> Option<Immovable> {
+        let migration = &self.decision.migrations[index];
+        let named = (migration.request, migration.fragment);
+        let Some(placed) = self.placed.get(&named) else {
+            return Some(Immovable::Fragment);
+        };
+        if self.moving.contains(&named) {
+            return Some(Immovable::Moving);
+        }
+        if placed.phase != Phase::Running {
+            return Some(Immovable::Fragment);
+        }
+        if migration.to == placed.host {
+            return Some(Immovable::There);
+        }
+        if !self.accepts_after(migration.to) {
+            return Some(Immovable::Closed);
+        }
+        if !self.fits(placed.fragment, migration.to) {
+            return Some(Immovable::Memory);
+        }
+        (self.moved.get(&named) != Some(&index)).then_some(Immovable::Moving)
+    }
+
+    /// Whether `host` exists and takes fragments once the decision's provisioning has been
+    /// carried out.
+    fn accepts_after(&self, host: HostId) -> bool {
+        if host.index() >= self.observation.host_count() {
+            return false;
+        }
+        match self.powers.get(&host) {
+            Some(&first) => self.decision.provisioning[first].on,
+            None => self.observation.lifecycle(host).accepts(),
+        }
+    }
+
+    /// Whether `fragment` can ever fit into the memory of `host`.
+    fn fits(&self, fragment: &Fragment, host: HostId) -> bool {
+        let world = self.observation.world();
+        world.needs_mib(fragment) <= world.size_of(host.index()).ram.0
     }
 }
+
+/// The first position of each of `names`.
+fn firsts<K: Ord>(
+    names: impl ExactSizeIterator<Item = K> + DoubleEndedIterator,
+) -> BTreeMap<K, usize> {
+    // The last one that is put in stays, so the first goes last.
+    names
+        .enumerate()
+        .rev()
+        .map(|(at, name)| (name, at))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;

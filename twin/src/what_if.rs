@@ -19,6 +19,7 @@ mod alone;
 mod baseline;
 mod incremental;
 mod ledger;
+mod outcome;
 mod rollout;
 mod sparse;
 mod transfers;
@@ -35,6 +36,8 @@ use crate::stream::{self, Stream};
 use crate::units::SimTime;
 use crate::workload::Arrival;
 use crate::world::World;
+
+pub use outcome::{Outcome, Reaction};
 
 use baseline::{Baseline, Log};
 use incremental::Arena;

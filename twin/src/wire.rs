@@ -41,7 +41,7 @@ pub use fleet::{
     TelemetryResponse,
 };
 pub use outcomes::{MAX_OUTCOMES, OutcomeReport, OutcomesRequest, OutcomesResponse};
-use read::{bounded, present};
+pub use read::{bounded, check_schema, from_json, present};
 
 /// The version of the schema that this module reads and writes.
 pub const SCHEMA: u32 = 1;
@@ -474,6 +474,27 @@ pub struct DecisionResponse<'a> {
     pub fallback_reason: Option<Cow<'a, str>>,
     /// Time from the parsed state to the checked decision, in microseconds.
     pub decision_time_us: f64,
+    /// What of the state lies outside of what the model was trained on; not there if nothing does,
+    /// or if that is not known.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "present"
+    )]
+    pub input_range: Option<InputRange<'a>>,
+}
+
+/// How far a state lies outside of what the model was trained on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InputRange<'a> {
+    /// The share of the model's features that are outside of their ranges in training.
+    pub outside_share: f64,
+    /// The first of these features, as `host.utilization`.
+    #[serde(borrow)]
+    pub outside: Vec<Cow<'a, str>>,
+    /// Whether search on the twin took the decision in place of the model.
+    pub searched: bool,
 }
 
 /// A decision.

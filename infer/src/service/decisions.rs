@@ -13,6 +13,10 @@ use twin::wire::{DecisionRequest, Question};
 use super::problem::Refusal;
 use super::{App, INLINE_BYTES, WAIT_LIMIT, json};
 use crate::decider::{Answer, Decider};
+use crate::recent::DecisionId;
+
+/// The header that tells a decision's identifier, by which it can be explained.
+const DECISION_ID: HeaderName = HeaderName::from_static("infer-decision-id");
 
 /// The header with the id of the decision.
 const ID_HEADER: HeaderName = HeaderName::from_static("x-decision-id");
@@ -21,8 +25,8 @@ pub(super) async fn decisions(State(app): State<Arc<App>>, request: Request) -> 
     match app.decide(request).await {
         Ok((id, body)) => {
             let mut response = json(StatusCode::OK, body);
-            if let Ok(id) = HeaderValue::from_bytes(&id.digits()) {
-                response.headers_mut().insert(ID_HEADER, id);
+            if let Ok(id) = HeaderValue::from_str(&id.to_string()) {
+                response.headers_mut().insert(DECISION_ID, id);
             }
             response
         }
@@ -43,23 +47,8 @@ impl App {
             let detail = "a decider is missing";
             return Err(Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, detail));
         };
-        let roomy = Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread;
-        let apart = body.len() > INLINE_BYTES && roomy;
-        let question = if apart {
-            tokio::task::block_in_place(|| Question::from_json(&body))
-        } else {
-            Question::from_json(&body)
-        }?;
-        let answer = match question {
-            Question::Kept(request) => self.decide_kept(decider, &request).await,
-            Question::Whole(request) if apart => {
-                tokio::task::block_in_place(|| decide(decider, &request))
-            }
-            Question::Whole(request) => decide(decider, &request),
-        }?;
-        // Others may decide while this one waits for the disk.
-        drop(lease);
-        self.log.committed(id.0).await?;
+        let (id, serving) = self.trust.begin(decider);
+        let answer = on_this_thread(&body, |body| decide(decider, body))?;
         self.telemetry.answered(&answer);
         if let Some(reason) = &answer.fallback {
             tracing::warn!(%reason, %id, "fallback");
@@ -67,26 +56,19 @@ impl App {
         if let Some(reason) = &answer.fallback_failure {
             tracing::error!(%reason, %id, "the fallback failed: nothing is changed");
         }
-        tracing::debug!(%id, elapsed_us = answer.elapsed.as_secs_f64() * 1e6, "decided");
-        Ok((id, with_id(Json::parsed(&answer.body), id)))
+        tracing::debug!(elapsed_us = answer.elapsed.as_secs_f64() * 1e6, "decided");
+        self.trust.keep((id, &serving), body.clone(), &answer);
+        Ok((id, answer.body))
     }
+}
 
-    fn decide_and_log(
-        &self,
-        decider: &mut Decider,
-        body: &[u8],
-    ) -> Result<(DecisionId, Answer), Refusal> {
-        let answer = decide(decider, body)?;
-        let decision = NewDecision {
-            policy: decider.policy(),
-            model_sha256: decider.model_sha256().map(AsRef::as_ref),
-            client: None,
-            request: Json::parsed(body),
-            stateful: None,
-            response: Json::parsed(&answer.body),
-        };
-        let id = self.log.decision(&decision, &self.telemetry.log)?;
-        Ok((id, answer))
+/// Runs `job` on the thread that read `body`, out of the way of the others if it is long.
+pub(super) fn on_this_thread<'b, T>(body: &'b [u8], job: impl FnOnce(&'b [u8]) -> T) -> T {
+    let roomy = Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread;
+    if body.len() > INLINE_BYTES && roomy {
+        tokio::task::block_in_place(|| job(body))
+    } else {
+        job(body)
     }
 }
 

@@ -27,6 +27,14 @@ impl Refusal {
         }
     }
 
+    /// What is wrong with a field of a message, a path or a query.
+    pub(super) fn in_field(field: &str, problem: impl Into<String>) -> Self {
+        Self {
+            field: Some(field.into()),
+            ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, problem)
+        }
+    }
+
     pub(super) fn into_response(self, app: &App) -> Response {
         app.telemetry.rejected(self.status.as_u16());
         let problem = problem(self.status.as_u16(), self.detail, self.field);
@@ -103,7 +111,7 @@ fn problem(status: u16, detail: String, field: Option<String>) -> Problem {
             "The resource does not have this method",
         ),
         408 => ("timeout", "The body took too long to arrive"),
-        409 => ("no-fleet", "The fleet is not known, or its clock was set"),
+        409 => ("conflict", "It is not possible as things are"),
         413 => ("too-large", "The body is too large"),
         415 => ("media-type", "The body is not declared as JSON"),
         422 => (

@@ -1,26 +1,35 @@
-//! `GET /readyz`.
+//! `GET /readyz`: whether to send requests here. (`/healthz` says whether the process lives.)
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 
 use super::problem::Refusal;
 use super::{App, json};
 
-/// Whether requests should be sent here: not while it shuts down or its log cannot be written.
 pub(super) async fn readyz(State(app): State<Arc<App>>) -> Response {
-    let problem = if app.draining.load(Ordering::Relaxed) {
-        Some("the service is shutting down")
-    } else if app.log.failure().is_some() {
-        Some("the decision log cannot be written")
-    } else {
-        None
-    };
-    match problem {
-        Some(detail) => Refusal::new(StatusCode::SERVICE_UNAVAILABLE, detail).into_response(&app),
-        None => json(StatusCode::OK, br#"{"status":"ready"}"#.to_vec()).into_response(),
+    match app.obstacle() {
+        None => json(StatusCode::OK, br#"{"status":"ready"}"#.to_vec()),
+        Some(obstacle) => {
+            Refusal::new(StatusCode::SERVICE_UNAVAILABLE, obstacle).into_response(&app)
+        }
+    }
+}
+
+impl App {
+    /// Why no request should be sent here; `None` if one may.
+    fn obstacle(&self) -> Option<&'static str> {
+        if self.draining.load(Ordering::Relaxed) {
+            Some("the service is shutting down")
+        } else if self.log.failure().is_some() {
+            Some("the decision log cannot be written")
+        } else if self.permits.available_permits() == 0 {
+            Some("every place for a request is taken")
+        } else {
+            None
+        }
     }
 }

@@ -11,3 +11,4 @@ mod model;
 mod program;
 mod round_trip;
 mod support;
+mod what_if;

@@ -39,6 +39,7 @@ fn write_model(folder: &Path, world: &World) {
         weights: Weights::new(widths, tensors).expect("the layout is the model's"),
         metrics: serde_json::json!({}),
         card: Card::default().to_markdown(),
+        ranges: None,
     };
     model.save(folder).expect("the folder can be written");
 }

@@ -124,10 +124,19 @@ pub(crate) struct Running {
 
 impl Running {
     pub(crate) fn start(deciders: Vec<Decider>, limits: Limits) -> Self {
-        Self::start_with_log(deciders, limits, DecisionLog::default())
+        Self::start_with(deciders, limits, |service| service)
     }
 
     pub(crate) fn start_with_log(deciders: Vec<Decider>, limits: Limits, log: DecisionLog) -> Self {
+        Self::start_with(deciders, limits, |service| service.with_log(log))
+    }
+
+    /// As [`Running::start`], with the service prepared by `prepare`.
+    pub(crate) fn start_with(
+        deciders: Vec<Decider>,
+        limits: Limits,
+        prepare: impl FnOnce(Service) -> Service + Send + 'static,
+    ) -> Self {
         let (stop, stopped) = oneshot::channel::<()>();
         let (tell, told) = std::sync::mpsc::channel();
         let thread = std::thread::spawn(move || {
@@ -140,8 +149,8 @@ impl Running {
                 let address = "127.0.0.1:0".parse().expect("an address");
                 let service = Service::bind(address, deciders, limits)
                     .await
-                    .expect("binds")
-                    .with_log(log);
+                    .expect("binds");
+                let service = prepare(service);
                 tell.send(service.address().expect("an address"))
                     .expect("somebody waits");
                 let shutdown = async {

@@ -27,6 +27,7 @@ fn model() -> ModelFolder {
         weights: random_weights(widths, 1),
         metrics: serde_json::json!({ "accuracy": 0.5 }),
         card: card.to_markdown(),
+        ranges: None,
     }
 }
 

@@ -16,6 +16,7 @@ fn policy() -> ModelPolicy {
         weights: random_weights(widths, 4),
         metrics: serde_json::Value::Null,
         card: String::new(),
+        ranges: None,
     };
     ModelPolicy::new("model:test", &folder).expect("the weights are valid")
 }

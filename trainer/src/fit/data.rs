@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 use datasets::decisions::{DecisionRow, Manifest};
+use models::Ranges;
 use models::encoding::{
     ENCODING_VERSION, Encoded, GLOBAL_FEATURES, HOST_FEATURES, Kind, encoding_hash,
 };
@@ -225,6 +226,16 @@ impl Rows {
             training_episodes: sides.len() - validation_episodes,
             validation_episodes,
         })
+    }
+
+    /// Least and greatest value of each feature of `rows`.
+    pub(crate) fn ranges(&self, rows: &[usize]) -> Ranges {
+        let mut ranges = Ranges::default();
+        for example in rows.iter().map(|&row| self.example(row)) {
+            let tables = [example.global, example.hosts, example.candidates];
+            ranges.see_rows(example.kind, tables);
+        }
+        ranges
     }
 
     /// Mean and deviation of the features of `rows`.

@@ -44,6 +44,57 @@ pub trait Policy: Send {
         observation: &Observation<'_>,
         decision: &mut Decision,
     ) -> Result<(), PolicyError>;
+
+    /// How far what it saw for its last decision lay outside of what it was trained on; `None`
+    /// where nothing is known of that.
+    fn drift(&self) -> Option<&InputDrift> {
+        None
+    }
+}
+
+/// How far what a policy saw for a decision lay outside of what it was trained on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct InputDrift {
+    /// Its features.
+    pub features: Vec<FeatureDrift>,
+}
+
+/// How often a feature lay outside of its range in training.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FeatureDrift {
+    /// What it is a feature of.
+    pub table: &'static str,
+    /// Its name.
+    pub feature: &'static str,
+    /// Values that were seen.
+    pub seen: u32,
+    /// Values outside of the range.
+    pub outside: u32,
+}
+
+/// A feature is outside for a decision if more than this share of its values is.
+const OUTSIDE_SHARE: f64 = 0.05;
+
+impl FeatureDrift {
+    /// Whether the feature is outside: more than a few of its values are.
+    #[must_use]
+    pub fn is_outside(&self) -> bool {
+        f64::from(self.outside) > OUTSIDE_SHARE * f64::from(self.seen)
+    }
+}
+
+impl InputDrift {
+    /// The features that are outside.
+    pub fn outside(&self) -> impl Iterator<Item = &FeatureDrift> {
+        self.features.iter().filter(|feature| feature.is_outside())
+    }
+
+    /// The share of the features seen that are outside; 0 if none was seen.
+    #[must_use]
+    pub fn outside_share(&self) -> f64 {
+        let seen = self.features.iter().filter(|f| f.seen > 0).count();
+        self.outside().count() as f64 / seen.max(1) as f64
+    }
 }
 
 /// Names of the policies of this crate, with what they do.

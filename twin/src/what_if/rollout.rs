@@ -75,6 +75,8 @@ pub(super) trait Trace: Sink {
     fn placed(&mut self, _when: (SimTime, Class), _what: (&Request, VariantId), _at: &[HostId]) {}
     /// A request was not placed as it was written down.
     fn stuck(&mut self) {}
+    /// A request is followed no further at this age.
+    fn unanswered(&mut self, _age: SimTime) {}
     /// The account of a host is known.
     fn metered(&mut self, _part: HostPart) {}
 }
@@ -177,8 +179,10 @@ pub(super) fn roll_out<T: Trace>(
         answer(world, &mut state, class, false, &mut later, scratch, trace);
     }
     for &slot in &state.active {
-        let part = Ledger::under_way(world, &state, &state.requests[slot as usize]);
+        let request = &state.requests[slot as usize];
+        let part = Ledger::under_way(world, &state, request);
         trace.ledger().add_request(part);
+        trace.unanswered(state.now.since(request.arrived));
     }
     let before = future.state.incidents.requests_rejected;
     let rejected = state.incidents.requests_rejected - before;

@@ -11,8 +11,12 @@ use super::{DecisionRequest, DecisionResponse, SCHEMA, WireError, WireErrorKind}
 /// The most characters of a problem that are passed on: it may quote its input.
 const PROBLEM_CHARS: usize = 300;
 
-/// A field that may be left out but not be `null`.
-pub(super) fn present<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+/// A field that may be left out but not be `null`, for `deserialize_with`.
+///
+/// # Errors
+///
+/// If it is there and not a `T`.
+pub fn present<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
 where
     D: Deserializer<'de>,
     T: Deserialize<'de>,
@@ -20,8 +24,12 @@ where
     T::deserialize(deserializer).map(Some)
 }
 
-/// A list of at most `N`.
-pub(super) fn bounded<'de, D, T, const N: usize>(deserializer: D) -> Result<Vec<T>, D::Error>
+/// A list of at most `N`, for `deserialize_with`.
+///
+/// # Errors
+///
+/// If it is not a list of `T`, or a longer one.
+pub fn bounded<'de, D, T, const N: usize>(deserializer: D) -> Result<Vec<T>, D::Error>
 where
     D: Deserializer<'de>,
     T: Deserialize<'de>,
@@ -59,7 +67,7 @@ impl<'a> DecisionRequest<'a> {
     ///
     /// If it is not JSON or not of the schema; the error names the field.
     pub fn from_json(json: &'a [u8]) -> Result<Self, WireError> {
-        let request: Self = parse(json)?;
+        let request: Self = from_json(json)?;
         check_schema(request.schema)?;
         Ok(request)
     }
@@ -72,13 +80,18 @@ impl<'a> DecisionResponse<'a> {
     ///
     /// If it is not JSON or not of the schema; the error names the field.
     pub fn from_json(json: &'a [u8]) -> Result<Self, WireError> {
-        let response: Self = parse(json)?;
+        let response: Self = from_json(json)?;
         check_schema(response.schema)?;
         Ok(response)
     }
 }
 
-pub(super) fn check_schema(found: u32) -> Result<(), WireError> {
+/// Whether a message is of the version that this program speaks.
+///
+/// # Errors
+///
+/// If it is of another one.
+pub fn check_schema(found: u32) -> Result<(), WireError> {
     if found == SCHEMA {
         return Ok(());
     }
@@ -95,7 +108,13 @@ struct Version {
     schema: u32,
 }
 
-pub(super) fn parse<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, WireError> {
+/// Reads a message of this schema version that has its version in the field `schema`; whoever
+/// reads holds the version against [`SCHEMA`] by [`check_schema`].
+///
+/// # Errors
+///
+/// If it is not JSON or not of the schema; the error names the field.
+pub fn from_json<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, WireError> {
     match serde_json::from_slice(json) {
         Ok(value) => Ok(value),
         Err(error) => {
@@ -199,7 +218,7 @@ mod tests {
     fn lists_are_bounded_and_quotes_are_short() {
         let json =
             br#"{"request": 1, "variant": "x", "hosts": [0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0]}"#;
-        let found = parse::<super::super::Deployment<'_>>(json).expect_err("17 hosts");
+        let found = from_json::<super::super::Deployment<'_>>(json).expect_err("17 hosts");
         assert_eq!(found.field, "hosts");
         assert!(found.problem.contains("more than 16"), "{found}");
         let long = format!("{{\"schema\": 1, \"{}\": 1}}", "x".repeat(100_000));

@@ -1,0 +1,275 @@
+//! The decisions of late: what each was taken on, so that it can be explained and compared.
+//!
+//! A ring bounded in bytes keeps the newest. What has left it may be found elsewhere, as in a log
+//! ([`DecisionSource`]).
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::str::FromStr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use axum::body::Bytes;
+use thiserror::Error;
+use twin::decision::Decision;
+use twin::observation::FleetView;
+use twin::wire::{DecisionRequest, WireError};
+use twin::world::World;
+
+use crate::registry::Role;
+
+/// Bytes of the decisions that are kept unless the service is told otherwise.
+pub const RECENT_BYTES: usize = 16 << 20;
+/// The most decisions that are kept, however short.
+const MOST_RECENT: usize = 10_000;
+/// What a decision takes beside its state.
+const RECORD_BYTES: usize = 512;
+/// Digits of an identifier as text.
+const ID_DIGITS: usize = 20;
+
+/// Names a decision of this service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DecisionId(pub u64);
+
+/// A text is no identifier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("an id of a decision is a number of up to {ID_DIGITS} digits")]
+pub struct NoId;
+
+impl fmt::Display for DecisionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:0ID_DIGITS$}", self.0)
+    }
+}
+
+impl FromStr for DecisionId {
+    type Err = NoId;
+
+    fn from_str(text: &str) -> Result<Self, NoId> {
+        let digits = text.len() <= ID_DIGITS && text.bytes().all(|b| b.is_ascii_digit());
+        let number = digits.then(|| text.parse().ok()).flatten();
+        number.map(Self).ok_or(NoId)
+    }
+}
+
+/// Gives decisions their identifiers.
+pub trait IdSource: Send + Sync {
+    /// One that was not given before.
+    fn next(&self) -> DecisionId;
+}
+
+/// Counts on from a start.
+#[derive(Debug)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// The first is `start`.
+    #[must_use]
+    pub fn new(start: u64) -> Self {
+        Self(AtomicU64::new(start))
+    }
+
+    /// Starts at the microseconds since 1970, so that another run gives others.
+    #[must_use]
+    pub fn from_clock() -> Self {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH);
+        let micros = since.map_or(0, |since| since.as_micros());
+        Self::new(u64::try_from(micros).unwrap_or(0))
+    }
+}
+
+impl IdSource for Counter {
+    fn next(&self) -> DecisionId {
+        DecisionId(self.0.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+/// What a decision was taken on.
+#[derive(Clone, Debug)]
+pub enum Situation {
+    /// The body of a request that was read and found consistent.
+    Request(Bytes),
+    /// A view of the live fleet.
+    View(Arc<FleetView>),
+}
+
+impl Situation {
+    /// The view of `world`.
+    ///
+    /// # Errors
+    ///
+    /// If the bytes are no request for this world.
+    pub fn view(&self, world: &World) -> Result<FleetView, WireError> {
+        match self {
+            Self::Request(body) => DecisionRequest::from_json(body)?.to_view(world),
+            Self::View(view) => Ok(view.as_ref().clone()),
+        }
+    }
+
+    /// About the memory that it takes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Request(body) => body.len(),
+            Self::View(view) => {
+                let lists = view.hosts.len() + view.requests.len() + view.transfers.len();
+                // A host, a request or a transfer takes some 100 bytes and what it lists.
+                256 * lists
+            }
+        }
+    }
+}
+
+/// A decision as it was sent.
+#[derive(Clone, Debug)]
+pub struct Recorded {
+    /// Its identifier.
+    pub id: DecisionId,
+    /// What it was taken on.
+    pub situation: Situation,
+    /// What was decided.
+    pub decision: Decision,
+    /// The policy that took it; `None` where nobody did.
+    pub policy: Option<String>,
+    /// SHA-256 of the weights of the model that was asked, where it is one.
+    pub model_sha256: Option<Arc<str>>,
+    /// Which of the service's policies was asked.
+    pub role: Role,
+    /// The registry's generation.
+    pub generation: u64,
+    /// Why the policy's own decision was not taken, where it was not.
+    pub fallback: Option<String>,
+    /// Whether search took it, since the input was unlike those of training.
+    pub searched: bool,
+}
+
+/// Where decisions can be looked up; asked on a thread that may wait for files.
+pub trait DecisionSource: Send + Sync {
+    /// The decision called `id`, if it is known.
+    ///
+    /// # Errors
+    ///
+    /// Why it cannot be read, in words.
+    fn find(&self, id: DecisionId) -> Result<Option<Arc<Recorded>>, String>;
+}
+
+/// The newest decisions.
+#[derive(Debug)]
+pub struct Recent {
+    most_bytes: usize,
+    kept: Mutex<Kept>,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    ring: VecDeque<Arc<Recorded>>,
+    bytes: usize,
+}
+
+impl Recent {
+    /// Keeps up to about `most_bytes` bytes of decisions; none with 0.
+    #[must_use]
+    pub fn new(most_bytes: usize) -> Self {
+        Self {
+            most_bytes,
+            kept: Mutex::default(),
+        }
+    }
+
+    /// Keeps `recorded`, and lets go of the oldest that it takes the place of. One that is larger
+    /// than all the place is not kept.
+    pub fn keep(&self, recorded: Arc<Recorded>) {
+        let size = bytes_of(&recorded);
+        if size > self.most_bytes {
+            return;
+        }
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.bytes += size;
+        kept.ring.push_back(recorded);
+        while kept.bytes > self.most_bytes || kept.ring.len() > MOST_RECENT {
+            let Some(oldest) = kept.ring.pop_front() else {
+                break;
+            };
+            kept.bytes -= bytes_of(&oldest);
+        }
+    }
+}
+
+fn bytes_of(recorded: &Recorded) -> usize {
+    let decision = &recorded.decision;
+    let actions =
+        decision.provisioning.len() + decision.deployments.len() + decision.migrations.len();
+    RECORD_BYTES + recorded.situation.bytes() + 64 * actions
+}
+
+impl DecisionSource for Recent {
+    fn find(&self, id: DecisionId) -> Result<Option<Arc<Recorded>>, String> {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(kept.ring.iter().rev().find(|r| r.id == id).cloned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn recorded(id: u64, bytes: usize) -> Arc<Recorded> {
+        Arc::new(Recorded {
+            id: DecisionId(id),
+            situation: Situation::Request(Bytes::from(vec![b' '; bytes])),
+            decision: Decision::none(),
+            policy: None,
+            model_sha256: None,
+            role: Role::Active,
+            generation: 0,
+            fallback: None,
+            searched: false,
+        })
+    }
+
+    fn has(recent: &Recent, id: u64) -> bool {
+        recent
+            .find(DecisionId(id))
+            .expect("it can be read")
+            .is_some()
+    }
+
+    #[test]
+    fn the_oldest_give_way() {
+        // Each takes 512 + 488 bytes.
+        let recent = Recent::new(3_000);
+        for id in 1..=4 {
+            recent.keep(recorded(id, 488));
+        }
+        assert!(!has(&recent, 1) && has(&recent, 2) && has(&recent, 4));
+        recent.keep(recorded(5, 3_000));
+        assert!(has(&recent, 2) && !has(&recent, 5), "too large to be kept");
+        recent.keep(recorded(6, 2_400));
+        assert!(!has(&recent, 4) && has(&recent, 6));
+        let none = Recent::new(0);
+        none.keep(recorded(1, 0));
+        assert!(!has(&none, 1));
+    }
+
+    #[test]
+    fn identifiers_are_numbers_of_twenty_digits() {
+        let id = DecisionId(42);
+        assert_eq!(id.to_string(), "00000000000000000042");
+        assert_eq!(id.to_string().parse(), Ok(id));
+        for wrong in [
+            "",
+            "-1",
+            "4 2",
+            "99999999999999999999",
+            "000000000000000000042",
+        ] {
+            assert_eq!(wrong.parse::<DecisionId>(), Err(NoId), "{wrong}");
+        }
+        let counter = Counter::new(7);
+        assert_eq!(
+            [counter.next(), counter.next()],
+            [DecisionId(7), DecisionId(8)]
+        );
+    }
+}
