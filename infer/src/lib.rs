@@ -20,13 +20,19 @@
 //! Every decision is held against the state by [`twin::checker`] before it leaves; one that cannot
 //! be carried out is replaced by the fallback policy's, and counted.
 //!
-//! Left out: transport encryption and authentication, which a proxy in front adds; carrying
-//! decisions out.
+//! Left out: carrying decisions out.
 
+pub mod audit;
+pub mod auth;
+pub mod config;
 pub mod decider;
+mod files;
 pub mod program;
+pub mod rate;
+pub mod security;
 pub mod service;
 pub mod source;
 mod telemetry;
+pub mod tls;
 
 pub use twin::wire;

@@ -13,10 +13,14 @@
 //! A decision takes microseconds, so it is taken on the thread that read the request, by one of as
 //! many deciders as there are threads; only large states move out of the other requests' way.
 
+pub mod access;
 mod body;
+mod connections;
 mod decisions;
+mod guard;
 mod pool;
 mod problem;
+mod upkeep;
 
 use std::future::Future;
 use std::io;
@@ -26,34 +30,42 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, State};
+use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use axum_server::Handle;
 use thiserror::Error;
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::Semaphore;
 use twin::wire::MAX_BODY_BYTES;
 
+use self::connections::Bounds;
 use self::decisions::decisions;
+use self::guard::guard;
 use self::pool::Pool;
 pub use self::problem::wire_problem;
 use self::problem::{Refusal, STATUSES};
+use crate::config;
 use crate::decider::Decider;
+use crate::security::Security;
 use crate::telemetry::Telemetry;
 
 /// How many requests may be in flight unless [`Limits`] says otherwise.
 pub const MAX_IN_FLIGHT: usize = 64;
-/// How long a body may take to arrive.
+/// How many connections there may be unless [`Limits`] says otherwise.
+pub const MAX_CONNECTIONS: usize = 4_096;
+/// How long the head of a request may take to arrive unless [`Limits`] says otherwise.
+const HEAD_LIMIT: Duration = Duration::from_secs(30);
+/// How long a body may take to arrive unless [`Limits`] says otherwise.
 const READ_LIMIT: Duration = Duration::from_secs(10);
 /// How long a request waits for a decider.
 const WAIT_LIMIT: Duration = Duration::from_secs(5);
-/// How long requests may take to end once the service shuts down.
+/// How long requests may take to end once the service shuts down unless [`Limits`] says otherwise.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(30);
 /// States up to this many bytes are decided on the thread that read them.
 const INLINE_BYTES: usize = 256 << 10;
-/// How often metrics are tidied.
-const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Bounds of the service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +74,27 @@ pub struct Limits {
     pub in_flight: usize,
     /// Bytes of a body.
     pub body_bytes: usize,
+    /// Connections.
+    pub connections: usize,
+    /// The time for the head of a request.
+    pub head: Duration,
+    /// The time for a body.
+    pub body: Duration,
+    /// The time for requests to end once the service shuts down.
+    pub shutdown: Duration,
+}
+
+impl From<&config::Server> for Limits {
+    fn from(server: &config::Server) -> Self {
+        Self {
+            in_flight: server.max_in_flight,
+            body_bytes: server.max_body_bytes,
+            connections: server.max_connections,
+            head: server.header_timeout,
+            body: server.body_timeout,
+            shutdown: server.shutdown_limit,
+        }
+    }
 }
 
 impl Default for Limits {
@@ -69,6 +102,10 @@ impl Default for Limits {
         Self {
             in_flight: MAX_IN_FLIGHT,
             body_bytes: MAX_BODY_BYTES,
+            connections: MAX_CONNECTIONS,
+            head: HEAD_LIMIT,
+            body: READ_LIMIT,
+            shutdown: SHUTDOWN_LIMIT,
         }
     }
 }
@@ -99,7 +136,7 @@ pub enum ServiceError {
 #[derive(Debug)]
 pub struct Service {
     listener: TcpListener,
-    app: Arc<App>,
+    app: App,
 }
 
 impl Service {
@@ -140,12 +177,17 @@ impl Service {
             permits: Semaphore::new(limits.in_flight),
             pool: Pool::new(deciders),
             telemetry,
+            security: Security::open(),
             draining: AtomicBool::new(false),
         };
-        Ok(Self {
-            listener,
-            app: Arc::new(app),
-        })
+        Ok(Self { listener, app })
+    }
+
+    /// Keeps the service to those that `security` lets in.
+    #[must_use]
+    pub fn secured(mut self, security: Security) -> Self {
+        self.app.security = security;
+        self
     }
 
     /// The address that it listens on.
@@ -166,45 +208,30 @@ impl Service {
         self,
         shutdown: impl Future<Output = ()> + Send + 'static,
     ) -> Result<(), ServiceError> {
-        let app = self.app;
-        let upkeep = tokio::spawn({
-            let app = Arc::clone(&app);
-            async move {
-                let mut ticks = tokio::time::interval(UPKEEP_INTERVAL);
-                loop {
-                    ticks.tick().await;
-                    app.telemetry.tidy();
-                }
-            }
-        });
-        let (drain, draining) = oneshot::channel();
-        let signal = {
-            let app = Arc::clone(&app);
+        let app = Arc::new(self.app);
+        let _upkeep = upkeep::start(&app);
+        let handle = Handle::new();
+        let stopping = tokio::spawn({
+            let (app, handle) = (Arc::clone(&app), handle.clone());
             async move {
                 shutdown.await;
                 tracing::info!("shutting down");
                 app.draining.store(true, Ordering::Relaxed);
-                // The receiver is gone only if the service has ended already.
-                let _ = drain.send(());
-            }
-        };
-        let served = axum::serve(self.listener, router(app)).with_graceful_shutdown(signal);
-        let overdue = async {
-            // Without a signal there is nothing to be late for.
-            if draining.await.is_err() {
-                std::future::pending::<()>().await;
-            }
-            tokio::time::sleep(SHUTDOWN_LIMIT).await;
-        };
-        let result = tokio::select! {
-            result = served => result.map_err(ServiceError::from),
-            () = overdue => {
+                handle.graceful_shutdown(Some(app.limits.shutdown));
+                tokio::time::sleep(app.limits.shutdown).await;
                 tracing::warn!("connections are still open: closing them");
-                Ok(())
             }
+        });
+        let bounds = Bounds {
+            connections: app.limits.connections,
+            head: app.limits.head,
         };
-        upkeep.abort();
-        result
+        let tls = app.security.tls.clone();
+        let router = router(app);
+        let result = connections::serve(self.listener, tls.as_deref(), bounds, handle, router);
+        let result = result.await;
+        stopping.abort();
+        Ok(result?)
     }
 }
 
@@ -215,6 +242,7 @@ struct App {
     permits: Semaphore,
     pool: Pool,
     telemetry: Telemetry,
+    security: Security,
     draining: AtomicBool,
 }
 
@@ -233,7 +261,7 @@ fn router(app: Arc<App>) -> Router {
         .route("/metrics", get(metrics_page))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
-        .layer(DefaultBodyLimit::max(app.limits.body_bytes))
+        .layer(from_fn_with_state(Arc::clone(&app), guard))
         .with_state(app)
 }
 

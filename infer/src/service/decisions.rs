@@ -10,6 +10,7 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::time::timeout;
 use twin::wire::DecisionRequest;
 
+use super::guard::Caller;
 use super::problem::Refusal;
 use super::{App, INLINE_BYTES, WAIT_LIMIT, json};
 use crate::decider::{Answer, Decider};
@@ -24,6 +25,7 @@ pub(super) async fn decisions(State(app): State<Arc<App>>, request: Request) -> 
 impl App {
     async fn decide(&self, request: Request) -> Result<Vec<u8>, Refusal> {
         let _admitted = self.admit()?;
+        let caller = request.extensions().get::<Caller>().cloned();
         let body = self.json_body(request).await?;
         let waited = timeout(WAIT_LIMIT, self.pool.take()).await;
         let Ok(Some(mut lease)) = waited else {
@@ -36,9 +38,9 @@ impl App {
         };
         let roomy = Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread;
         let answer = if body.len() > INLINE_BYTES && roomy {
-            tokio::task::block_in_place(|| decide(decider, &body))
+            tokio::task::block_in_place(|| self.decide_with(decider, &body, caller.as_ref()))
         } else {
-            decide(decider, &body)
+            self.decide_with(decider, &body, caller.as_ref())
         }?;
         self.telemetry.answered(&answer);
         if let Some(reason) = &answer.fallback {
@@ -50,22 +52,25 @@ impl App {
         tracing::debug!(elapsed_us = answer.elapsed.as_secs_f64() * 1e6, "decided");
         Ok(answer.body)
     }
-}
 
-/// Reads the request and answers it. A panic, which would be a defect, becomes a status of 500.
-fn decide(decider: &mut Decider, body: &[u8]) -> Result<Answer, Refusal> {
-    let decided = catch_unwind(AssertUnwindSafe(|| {
-        let request = DecisionRequest::from_json(body)?;
-        decider.answer(&request)
-    }));
-    match decided {
-        Ok(answer) => Ok(answer?),
-        Err(_) => {
+    /// Reads the request and answers it. A panic, which would be a defect, becomes a status of 500.
+    fn decide_with(
+        &self,
+        decider: &mut Decider,
+        body: &[u8],
+        caller: Option<&Caller>,
+    ) -> Result<Answer, Refusal> {
+        let decided = catch_unwind(AssertUnwindSafe(|| {
+            let request = DecisionRequest::from_json(body)?;
+            self.check_state(caller, &request.state)?;
+            Ok(decider.answer(&request)?)
+        }));
+        decided.unwrap_or_else(|_| {
             tracing::error!("a decision panicked");
             Err(Refusal::new(
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "the decision failed",
             ))
-        }
+        })
     }
 }

@@ -1,0 +1,509 @@
+//! The sections of the configuration, as types that accept only what makes sense.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
+use url::Url;
+
+use super::{ConfigError, Settings};
+use crate::auth::{CertificateName, ClientName, Role};
+
+/// The whole configuration.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// How the service listens, and its bounds.
+    pub server: Server,
+    /// What decides.
+    pub policy: Policy,
+    /// Encryption.
+    pub tls: Tls,
+    /// Who is asked who they are.
+    pub auth: Auth,
+    /// Requests per second.
+    pub rate_limits: RateLimits,
+    /// Sizes of bodies and states, by role.
+    pub client_limits: ClientLimits,
+    /// The trail of calls that change something.
+    pub audit: Audit,
+    /// The log of decisions.
+    pub log: Log,
+    /// The policy in shadow.
+    pub shadow: Shadow,
+    /// Bounds of what-if questions.
+    pub what_if: WhatIf,
+    /// Logs and traces.
+    pub telemetry: Telemetry,
+    /// The control loop's keys; [`Settings::free_section`] reads them as their owner's type.
+    pub control: toml::Table,
+}
+
+/// How the service listens, and its bounds.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Server {
+    /// Address and port.
+    pub listen: SocketAddr,
+    /// Threads; none: one a core.
+    #[serde(default, deserialize_with = "some_whole::<_, _, 1, 1024>")]
+    pub threads: Option<u16>,
+    /// Requests for decisions in flight.
+    #[serde(deserialize_with = "whole::<_, _, 1, 1_000_000>")]
+    pub max_in_flight: usize,
+    /// Bytes of a body.
+    #[serde(deserialize_with = "whole::<_, _, 1, 4_294_967_296>")]
+    pub max_body_bytes: usize,
+    /// Connections.
+    #[serde(deserialize_with = "whole::<_, _, 1, 1_000_000>")]
+    pub max_connections: usize,
+    /// The time for the head of a request.
+    #[serde(rename = "header_timeout_s", deserialize_with = "time")]
+    pub header_timeout: Duration,
+    /// The time for a body.
+    #[serde(rename = "body_timeout_s", deserialize_with = "time")]
+    pub body_timeout: Duration,
+    /// The time for requests to end.
+    #[serde(rename = "shutdown_limit_s", deserialize_with = "time")]
+    pub shutdown_limit: Duration,
+    /// Whether anybody may come from anywhere.
+    pub insecure: bool,
+}
+
+/// What decides.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Policy {
+    /// Folder of a model.
+    pub model: Option<PathBuf>,
+    /// One of the twin's own policies.
+    pub policy: Option<String>,
+    /// World; none: the model's.
+    pub world: Option<String>,
+    /// Seed of random choices.
+    pub seed: u64,
+}
+
+/// Encryption.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tls {
+    /// Certificate chain; none: plain HTTP.
+    pub certificate: Option<PathBuf>,
+    /// Its private key.
+    pub key: Option<PathBuf>,
+    /// Authorities that sign clients' certificates.
+    pub client_ca: Option<PathBuf>,
+    /// Whether clients must have one.
+    pub client_certificate: CertificateRule,
+    /// The oldest version.
+    pub min_version: TlsVersion,
+    /// The time for a handshake.
+    #[serde(rename = "handshake_timeout_s", deserialize_with = "time")]
+    pub handshake_timeout: Duration,
+    /// The time between looks at the files.
+    #[serde(rename = "reload_s", deserialize_with = "time")]
+    pub reload: Duration,
+    /// Clients known by their certificates.
+    #[serde(default)]
+    pub clients: Vec<KnownClient>,
+}
+
+/// Whether clients must have a certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CertificateRule {
+    /// No connection without one.
+    Required,
+    /// A token does as well.
+    Optional,
+}
+
+/// A version of TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+pub enum TlsVersion {
+    /// TLS 1.2.
+    #[serde(rename = "1.2")]
+    V1_2,
+    /// TLS 1.3.
+    #[serde(rename = "1.3")]
+    V1_3,
+}
+
+/// A client known by its certificate.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KnownClient {
+    /// A name of the certificate.
+    #[serde(rename = "match")]
+    pub certificate: CertificateName,
+    /// What the client is called.
+    pub name: ClientName,
+    /// What it may do.
+    pub role: Role,
+}
+
+/// Who is asked who they are.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Auth {
+    /// Whether clients authenticate.
+    pub mode: AuthMode,
+    /// File of bearer tokens.
+    pub tokens_file: Option<PathBuf>,
+    /// The time between looks at the file.
+    #[serde(rename = "reload_s", deserialize_with = "time")]
+    pub reload: Duration,
+    /// Who may ask how the service is.
+    pub health: Audience,
+    /// Who may read the metrics.
+    pub metrics: Audience,
+    /// Who may read the description of the interface.
+    pub openapi: Audience,
+}
+
+/// Whether clients authenticate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AuthMode {
+    /// They do.
+    On,
+    /// They do not.
+    Off,
+    /// They do where there is something to know them by.
+    Auto,
+}
+
+/// Who may ask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Audience {
+    /// Anyone.
+    Anyone,
+    /// Clients with the role `read`.
+    Read,
+}
+
+/// Requests per second, by role.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RateLimits {
+    /// Of a client with the role `read`.
+    #[serde(default, deserialize_with = "some_rate")]
+    pub read_per_s: Option<f64>,
+    /// Of a client with the role `decide`.
+    #[serde(default, deserialize_with = "some_rate")]
+    pub decide_per_s: Option<f64>,
+    /// Of a client with the role `operate`.
+    #[serde(default, deserialize_with = "some_rate")]
+    pub operate_per_s: Option<f64>,
+    /// Of an address that needs no role.
+    #[serde(default, deserialize_with = "some_rate")]
+    pub anyone_per_s: Option<f64>,
+    /// Wrong credentials of an address.
+    #[serde(deserialize_with = "rate")]
+    pub failures_per_s: f64,
+    /// The time that may be saved up.
+    #[serde(rename = "burst_s", deserialize_with = "time")]
+    pub burst: Duration,
+    /// Clients that are kept count of.
+    #[serde(deserialize_with = "whole::<_, _, 16, 10_000_000>")]
+    pub max_clients: usize,
+}
+
+/// Sizes of bodies and states, by role.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClientLimits {
+    /// Bytes of a body from the role `read`.
+    #[serde(default, deserialize_with = "some_whole::<_, _, 1, 4_294_967_296>")]
+    pub read_body_bytes: Option<usize>,
+    /// Bytes of a body from the role `decide`.
+    #[serde(default, deserialize_with = "some_whole::<_, _, 1, 4_294_967_296>")]
+    pub decide_body_bytes: Option<usize>,
+    /// Bytes of a body from the role `operate`.
+    #[serde(default, deserialize_with = "some_whole::<_, _, 1, 4_294_967_296>")]
+    pub operate_body_bytes: Option<usize>,
+    /// Hosts of a state from the role `decide`.
+    #[serde(deserialize_with = "whole::<_, _, 1, 100_000>")]
+    pub decide_hosts: usize,
+    /// Requests of a state from the role `decide`.
+    #[serde(deserialize_with = "whole::<_, _, 1, 1_000_000>")]
+    pub decide_requests: usize,
+}
+
+/// The trail of calls that change something.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Audit {
+    /// The file; none: no trail.
+    pub file: Option<PathBuf>,
+    /// Whether a line is on the disk before the answer goes out.
+    pub sync: bool,
+}
+
+/// The log of decisions.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Log {
+    /// The folder; none: no log.
+    pub folder: Option<PathBuf>,
+    /// What a written decision survives.
+    pub durability: Durability,
+    /// Bytes of a file.
+    #[serde(deserialize_with = "whole::<_, _, 65_536, 1_099_511_627_776>")]
+    pub rotate_bytes: u64,
+    /// Age of a file.
+    #[serde(rename = "rotate_s", deserialize_with = "time")]
+    pub rotate: Duration,
+    /// Bytes of all files.
+    #[serde(deserialize_with = "whole::<_, _, 65_536, 1_125_899_906_842_624>")]
+    pub retain_bytes: u64,
+    /// Age of the oldest file.
+    #[serde(default, rename = "retain_s", deserialize_with = "some_time")]
+    pub retain: Option<Duration>,
+}
+
+/// What a written decision survives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Durability {
+    /// A crash of the service.
+    Process,
+    /// A crash of the machine.
+    Disk,
+}
+
+/// The policy in shadow.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Shadow {
+    /// Folder of a model.
+    pub model: Option<PathBuf>,
+    /// One of the twin's own policies.
+    pub policy: Option<String>,
+    /// The share of decisions.
+    #[serde(deserialize_with = "share")]
+    pub share: f64,
+    /// Decisions that may wait.
+    #[serde(deserialize_with = "whole::<_, _, 1, 65_536>")]
+    pub max_queued: usize,
+}
+
+/// Bounds of what-if questions.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WhatIf {
+    /// Futures.
+    #[serde(deserialize_with = "whole::<_, _, 1, 65_536>")]
+    pub max_futures: u32,
+    /// The look ahead.
+    #[serde(rename = "max_horizon_s", deserialize_with = "time")]
+    pub max_horizon: Duration,
+    /// Decisions.
+    #[serde(deserialize_with = "whole::<_, _, 1, 1_024>")]
+    pub max_decisions: usize,
+    /// Questions under way.
+    #[serde(deserialize_with = "whole::<_, _, 1, 1_024>")]
+    pub max_in_flight: usize,
+    /// The time for an answer.
+    #[serde(rename = "timeout_s", deserialize_with = "time")]
+    pub timeout: Duration,
+}
+
+/// Logs and traces.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Telemetry {
+    /// How logs are written.
+    pub log_format: LogFormat,
+    /// What is logged.
+    pub log: String,
+    /// Where traces go; none: nowhere.
+    pub otlp_endpoint: Option<Endpoint>,
+    /// The share of requests that are traced.
+    #[serde(deserialize_with = "share")]
+    pub trace_share: f64,
+}
+
+/// How logs are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// Lines for people.
+    Text,
+    /// Lines of JSON.
+    Json,
+}
+
+/// An address of HTTP that holds no secret.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Endpoint(Url);
+
+impl Endpoint {
+    /// The address.
+    #[must_use]
+    pub fn url(&self) -> &Url {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.as_str())
+    }
+}
+
+impl<'de> Deserialize<'de> for Endpoint {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        // What is refused may be a secret: it is not repeated.
+        let text = String::deserialize(deserializer)?;
+        let url = Url::parse(&text).map_err(D::Error::custom)?;
+        if !matches!(url.scheme(), "http" | "https") {
+            return Err(D::Error::custom(
+                "the address must begin with http:// or https://",
+            ));
+        }
+        if !url.username().is_empty() || url.password().is_some() || url.query().is_some() {
+            let problem = "the address must have no user, password or query: no secret stands in \
+                           the configuration";
+            return Err(D::Error::custom(problem));
+        }
+        Ok(Self(url))
+    }
+}
+
+impl Config {
+    /// What single values cannot tell.
+    pub(super) fn check(&self, settings: &Settings) -> Result<(), ConfigError> {
+        if self.tls.certificate.is_some() != self.tls.key.is_some() {
+            let (set, missing) = match self.tls.key {
+                None => ("tls.certificate", "tls.key"),
+                Some(_) => ("tls.key", "tls.certificate"),
+            };
+            return Err(
+                settings.invalid(set, format!("is of no use without {missing}: set it too"))
+            );
+        }
+        if self.tls.client_ca.is_some() && self.tls.certificate.is_none() {
+            let problem =
+                "clients have certificates only over TLS: set tls.certificate and tls.key";
+            return Err(settings.invalid("tls.client_ca", problem));
+        }
+        if !self.tls.clients.is_empty() && self.tls.client_ca.is_none() {
+            let problem = "no client can show a certificate: set tls.client_ca";
+            return Err(settings.invalid("tls.clients", problem));
+        }
+        for (i, client) in self.tls.clients.iter().enumerate() {
+            let is_same = |other: &KnownClient| other.certificate == client.certificate;
+            if self.tls.clients[..i].iter().any(is_same) {
+                let problem = "the same name stands above";
+                return Err(settings.invalid(&format!("tls.clients[{i}].match"), problem));
+            }
+        }
+        self.check_auth(settings)
+    }
+
+    fn check_auth(&self, settings: &Settings) -> Result<(), ConfigError> {
+        let is_known_by = self.auth.tokens_file.is_some() || self.tls.client_ca.is_some();
+        if self.auth.mode == AuthMode::On && !is_known_by {
+            let problem = "nobody could: set auth.tokens_file or tls.client_ca";
+            return Err(settings.invalid("auth.mode", problem));
+        }
+        if self.auth.mode == AuthMode::Off && self.auth.tokens_file.is_some() {
+            let problem = "auth.mode is \"off\", so that nobody would be asked for a token: leave \
+                           out one of the two";
+            return Err(settings.invalid("auth.tokens_file", problem));
+        }
+        Ok(())
+    }
+
+    /// Whether clients authenticate.
+    #[must_use]
+    pub fn authenticates(&self) -> bool {
+        match self.auth.mode {
+            AuthMode::On => true,
+            AuthMode::Off => false,
+            AuthMode::Auto => self.auth.tokens_file.is_some() || self.tls.client_ca.is_some(),
+        }
+    }
+
+    /// Refuses to let anybody in from elsewhere, unless that is wanted.
+    ///
+    /// # Errors
+    ///
+    /// If nobody has to authenticate and the address is not a loopback one.
+    pub fn check_exposure(&self, settings: &Settings) -> Result<(), ConfigError> {
+        let listen = self.server.listen;
+        if self.authenticates() || listen.ip().to_canonical().is_loopback() || self.server.insecure
+        {
+            return Ok(());
+        }
+        let problem = format!(
+            "{listen} can be reached from elsewhere and nobody has to authenticate: set \
+             auth.tokens_file or tls.client_ca, listen on 127.0.0.1, or give --insecure"
+        );
+        Err(settings.invalid("server.listen", problem))
+    }
+}
+
+/// A whole number from `MIN` to `MAX`.
+fn whole<'de, D, T, const MIN: u64, const MAX: u64>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: TryFrom<u64>,
+{
+    let number = i64::deserialize(deserializer)?;
+    u64::try_from(number)
+        .ok()
+        .filter(|number| (MIN..=MAX).contains(number))
+        .and_then(|number| T::try_from(number).ok())
+        .ok_or_else(|| D::Error::custom(format!("must be from {MIN} to {MAX}, not {number}")))
+}
+
+fn some_whole<'de, D, T, const MIN: u64, const MAX: u64>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: TryFrom<u64>,
+{
+    whole::<D, T, MIN, MAX>(deserializer).map(Some)
+}
+
+/// A number from `min` to `max`.
+fn number<'de, D: Deserializer<'de>>(deserializer: D, min: f64, max: f64) -> Result<f64, D::Error> {
+    let number = f64::deserialize(deserializer)?;
+    if (min..=max).contains(&number) {
+        Ok(number)
+    } else {
+        let problem = format!("must be from {min} to {max}, not {number}");
+        Err(D::Error::custom(problem))
+    }
+}
+
+/// A time from a millisecond to ten years, in seconds.
+fn time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    number(deserializer, 1e-3, 315_360_000.0).map(Duration::from_secs_f64)
+}
+
+fn some_time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+    time(deserializer).map(Some)
+}
+
+/// A rate from one a minute or so to a million a second.
+fn rate<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    number(deserializer, 0.01, 1e6)
+}
+
+fn some_rate<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
+    rate(deserializer).map(Some)
+}
+
+/// A share from none to all.
+fn share<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    number(deserializer, 0.0, 1.0)
+}
