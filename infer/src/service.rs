@@ -41,6 +41,7 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use twin::wire::MAX_BODY_BYTES;
 
+use self::access::{ENDPOINTS, Endpoint};
 use self::connections::Bounds;
 use self::decisions::decisions;
 use self::guard::guard;
@@ -178,6 +179,7 @@ impl Service {
             pool: Pool::new(deciders),
             telemetry,
             security: Security::open(),
+            endpoints: ENDPOINTS,
             draining: AtomicBool::new(false),
         };
         Ok(Self { listener, app })
@@ -243,6 +245,7 @@ struct App {
     pool: Pool,
     telemetry: Telemetry,
     security: Security,
+    endpoints: &'static [Endpoint],
     draining: AtomicBool,
 }
 

@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use tokio::runtime::{Handle, RuntimeFlavor};
 use twin::wire::FleetState;
 
-use super::access::{self, Access, ENDPOINTS, Effect, Endpoint, Entry};
+use super::access::{self, Access, Effect, Endpoint, Entry};
 use super::connections::Connection;
 use super::problem::Refusal;
 use super::{App, method_not_allowed};
@@ -62,7 +62,7 @@ async fn guarded(app: &Arc<App>, mut request: Request, next: Next, id: &Arc<str>
     let path = request.extensions().get::<MatchedPath>().cloned();
     let entry = path
         .as_ref()
-        .map(|path| access::entry(ENDPOINTS, request.method(), path.as_str()));
+        .map(|path| access::entry(app.endpoints, request.method(), path.as_str()));
     let (client, rate) = match app.enter(&request, entry) {
         Ok(entered) => entered,
         Err(refused) => return refused.into_response(app),
@@ -70,7 +70,7 @@ async fn guarded(app: &Arc<App>, mut request: Request, next: Next, id: &Arc<str>
     let mut response = match (entry, path) {
         (Some(Entry::NoSuchMethod), Some(path)) => {
             let mut response = method_not_allowed(State(Arc::clone(app))).await;
-            let methods = access::methods(ENDPOINTS, path.as_str());
+            let methods = access::methods(app.endpoints, path.as_str());
             if let Ok(methods) = HeaderValue::from_str(&methods) {
                 response.headers_mut().insert(header::ALLOW, methods);
             }
@@ -453,3 +453,6 @@ fn forbidden(client: &Client, needed: Role) -> Refused {
     };
     Refusal::new(StatusCode::FORBIDDEN, detail).into()
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,7 @@
 //! Tests of the service and of the program, from outside.
 
 mod closed_loop;
+mod config;
 mod decider;
 mod documentation;
 mod hostile;
@@ -8,4 +9,6 @@ mod http;
 mod model;
 mod program;
 mod round_trip;
+mod secure;
 mod support;
+mod tls;

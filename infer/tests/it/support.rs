@@ -6,6 +6,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use infer::decider::{Decider, FALLBACK};
+use infer::security::Security;
 use infer::service::{Limits, Service};
 use infer::source::{Loaded, Source};
 use tokio::sync::oneshot;
@@ -123,6 +124,11 @@ pub(crate) struct Running {
 
 impl Running {
     pub(crate) fn start(deciders: Vec<Decider>, limits: Limits) -> Self {
+        Self::secured(deciders, limits, Security::open())
+    }
+
+    /// A service that lets in whom `security` does; over TLS, the address is what counts of the URL.
+    pub(crate) fn secured(deciders: Vec<Decider>, limits: Limits, security: Security) -> Self {
         let (stop, stopped) = oneshot::channel::<()>();
         let (tell, told) = std::sync::mpsc::channel();
         let thread = std::thread::spawn(move || {
@@ -135,7 +141,8 @@ impl Running {
                 let address = "127.0.0.1:0".parse().expect("an address");
                 let service = Service::bind(address, deciders, limits)
                     .await
-                    .expect("binds");
+                    .expect("binds")
+                    .secured(security);
                 tell.send(service.address().expect("an address"))
                     .expect("somebody waits");
                 let shutdown = async {
