@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
+use tracing_subscriber::EnvFilter;
 use url::Url;
 
 use super::{ConfigError, Settings};
@@ -403,6 +404,9 @@ impl Config {
                 let problem = "the same name stands above";
                 return Err(settings.invalid(&format!("tls.clients[{i}].match"), problem));
             }
+        }
+        if let Err(error) = EnvFilter::try_new(&self.telemetry.log) {
+            return Err(settings.invalid("telemetry.log", error.to_string()));
         }
         self.check_auth(settings)
     }

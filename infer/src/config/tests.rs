@@ -145,106 +145,70 @@ fn every_field_of_a_section_is_a_documented_key() {
     assert_eq!(fields::<Config>(), sections);
 }
 
+/// What is told begins with `told`.
+fn refused(text: &str, variables: &[(&str, &str)], flags: &[(&str, &str)], told: &str) {
+    let error = config(text, variables, flags).expect_err(told).to_string();
+    assert!(error.starts_with(told), "{error}");
+}
+
 #[test]
-fn what_is_wrong_is_told_with_its_place_and_a_way_out() {
-    for (text, variables, flags, told) in [
-        (
-            "[server]\n\nthreds = 2\n",
-            vec![],
-            vec![],
-            "infer.toml:3: there is no key \"server.threds\", did you mean \"server.threads\"?",
-        ),
-        (
-            "[sevrer]\nthreads = 2\n",
-            vec![],
-            vec![],
-            "infer.toml:1: there is no section \"sevrer\", did you mean \"server\"?",
-        ),
-        (
-            "server = 1\n",
-            vec![],
-            vec![],
-            "infer.toml:1: server is a section: write [server]",
-        ),
-        (
-            "[server]\nthreads = = 2\n",
-            vec![],
-            vec![],
-            "infer.toml:2: ",
-        ),
-        (
-            "",
-            vec![("INFER_LISTNE", "127.0.0.1:1")],
-            vec![],
-            "INFER_LISTNE: there is no variable \"INFER_LISTNE\", did you mean \"INFER_LISTEN\"?",
-        ),
-        (
-            "[server]\nthreads = \"two\"\n",
-            vec![],
-            vec![],
-            "infer.toml:2: server.threads: invalid type: string \"two\", expected i64",
-        ),
-        (
-            "",
-            vec![("INFER_THREADS", "0")],
-            vec![],
-            "INFER_THREADS: server.threads: must be from 1 to 1024, not 0",
-        ),
-        (
-            "",
-            vec![],
-            vec![("threads", "many")],
-            "--threads: server.threads: \"many\" is not a whole number",
-        ),
-        (
-            "",
-            vec![],
-            vec![("listen", "nowhere")],
-            "--listen: server.listen: invalid socket address syntax",
-        ),
-        (
-            "[auth]\nmode = \"of\"\n",
-            vec![],
-            vec![],
-            "infer.toml:2: auth.mode: unknown variant `of`, expected one of `on`, `off`, `auto`",
-        ),
-        (
-            "[tls]\nkey = \"k\"\n",
-            vec![],
-            vec![],
-            "infer.toml:2: tls.key: is of no use without tls.certificate: set it too",
-        ),
-        (
-            "[auth]\nmode = \"on\"\n",
-            vec![],
-            vec![],
-            "infer.toml:2: auth.mode: nobody could: set auth.tokens_file or tls.client_ca",
-        ),
-        (
-            "[auth]\nmode = \"off\"\ntokens_file = \"t\"\n",
-            vec![],
-            vec![],
-            "infer.toml:3: auth.tokens_file: auth.mode is \"off\"",
-        ),
-        (
-            "[tls]\ncertificate = \"c\"\nkey = \"k\"\nclient_ca = \"a\"\n[[tls.clients]]\n\
-             match = \"host:a\"\nname = \"a\"\nrole = \"read\"\n",
-            vec![],
-            vec![],
-            "infer.toml:5: tls.clients[0].match: there is no kind of name \"host\"",
-        ),
-        (
-            "",
-            vec![("INFER_MODEL", "a"), ("INFER_POLICY", "b")],
-            vec![],
-            "INFER_MODEL and INFER_POLICY: policy.model and policy.policy exclude each other",
-        ),
-    ] {
-        let error = config(text, &variables, &flags)
-            .expect_err(told)
-            .to_string();
-        assert!(error.starts_with(told), "{error}");
-    }
+fn what_there_is_not_is_told_with_its_place_and_what_is_near() {
+    let told = "infer.toml:3: there is no key \"server.threds\", did you mean \"server.threads\"?";
+    refused("[server]\n\nthreds = 2\n", &[], &[], told);
+    let told = "infer.toml:1: there is no section \"sevrer\", did you mean \"server\"?";
+    refused("[sevrer]\nthreads = 2\n", &[], &[], told);
+    let told = "infer.toml:1: server is a section: write [server]";
+    refused("server = 1\n", &[], &[], told);
+    refused("[server]\nthreads = = 2\n", &[], &[], "infer.toml:2: ");
+    let told =
+        "INFER_LISTNE: there is no variable \"INFER_LISTNE\", did you mean \"INFER_LISTEN\"?";
+    refused("", &[("INFER_LISTNE", "127.0.0.1:1")], &[], told);
+}
+
+#[test]
+fn what_is_no_value_of_its_key_is_told_with_its_place() {
+    let told = "infer.toml:2: server.threads: invalid type: string \"two\", expected i64";
+    refused("[server]\nthreads = \"two\"\n", &[], &[], told);
+    let told = "INFER_THREADS: server.threads: must be from 1 to 1024, not 0";
+    refused("", &[("INFER_THREADS", "0")], &[], told);
+    let told = "--threads: server.threads: \"many\" is not a whole number";
+    refused("", &[], &[("threads", "many")], told);
+    let told = "--listen: server.listen: invalid socket address syntax";
+    refused("", &[], &[("listen", "nowhere")], told);
+    let told = "infer.toml:2: auth.mode: unknown variant `of`, expected one of `on`, `off`, `auto`";
+    refused("[auth]\nmode = \"of\"\n", &[], &[], told);
+    refused(
+        "",
+        &[("INFER_LOG", "infer=loud")],
+        &[],
+        "INFER_LOG: telemetry.log: ",
+    );
+    let text = "[tls]\ncertificate = \"c\"\nkey = \"k\"\nclient_ca = \"a\"\n[[tls.clients]]\n\
+                match = \"host:a\"\nname = \"a\"\nrole = \"read\"\n";
+    let told = "infer.toml:5: tls.clients[0].match: there is no kind of name \"host\"";
+    refused(text, &[], &[], told);
+}
+
+#[test]
+fn what_contradicts_itself_is_told_with_a_way_out() {
+    let told = "infer.toml:2: tls.key: is of no use without tls.certificate: set it too";
+    refused("[tls]\nkey = \"k\"\n", &[], &[], told);
+    let told = "infer.toml:2: auth.mode: nobody could: set auth.tokens_file or tls.client_ca";
+    refused("[auth]\nmode = \"on\"\n", &[], &[], told);
+    let told = "infer.toml:3: auth.tokens_file: auth.mode is \"off\"";
+    refused(
+        "[auth]\nmode = \"off\"\ntokens_file = \"t\"\n",
+        &[],
+        &[],
+        told,
+    );
+    let told = "INFER_MODEL and INFER_POLICY: policy.model and policy.policy exclude each other";
+    refused(
+        "",
+        &[("INFER_MODEL", "a"), ("INFER_POLICY", "b")],
+        &[],
+        told,
+    );
 }
 
 #[test]

@@ -121,14 +121,14 @@ struct Refused {
     rate: Option<Rate>,
 }
 
-impl From<Refusal> for Refused {
+impl From<Refusal> for Box<Refused> {
     fn from(refusal: Refusal) -> Self {
-        Self {
+        Self::new(Refused {
             refusal,
             challenge: None,
             wait: None,
             rate: None,
-        }
+        })
     }
 }
 
@@ -184,8 +184,8 @@ impl App {
         &self,
         request: &Request,
         entry: Option<Entry>,
-    ) -> Result<(Client, Option<Rate>), Refused> {
-        self.check_host(request)?;
+    ) -> Result<(Client, Option<Rate>), Box<Refused>> {
+        self.check_host(request).map_err(Box::<Refused>::from)?;
         let peer = match request.extensions().get::<Connection>() {
             Some(connection) => connection.peer.clone(),
             None => Peer::unknown(),
@@ -204,8 +204,9 @@ impl App {
         let rate = self.count(&client)?;
         match needed {
             Some(role) if client.role < Some(role) => {
-                let refused = forbidden(&client, role);
-                Err(Refused { rate, ..refused })
+                let mut refused = forbidden(&client, role);
+                refused.rate = rate;
+                Err(refused)
             }
             _ => Ok((client, rate)),
         }
@@ -246,7 +247,7 @@ impl App {
         headers: &HeaderMap,
         peer: &Peer,
         needed: Option<Role>,
-    ) -> Result<Client, Refused> {
+    ) -> Result<Client, Box<Refused>> {
         let given = headers.get_all(header::AUTHORIZATION).iter();
         let given = given.map(HeaderValue::as_bytes);
         let error = match self
@@ -271,7 +272,7 @@ impl App {
     }
 
     /// Counts a request of `client`.
-    fn count(&self, client: &Client) -> Result<Option<Rate>, Refused> {
+    fn count(&self, client: &Client) -> Result<Option<Rate>, Box<Refused>> {
         let Some((visitor, quota)) = self.security.quota(client) else {
             return Ok(None);
         };
@@ -414,15 +415,16 @@ fn is_of_this_machine(authority: &str) -> bool {
     host.eq_ignore_ascii_case("localhost") || address.parse::<std::net::IpAddr>().is_ok()
 }
 
-fn too_many(detail: &str, wait: Duration, rate: Option<Rate>) -> Refused {
-    Refused {
+fn too_many(detail: &str, wait: Duration, rate: Option<Rate>) -> Box<Refused> {
+    Box::new(Refused {
+        refusal: Refusal::new(StatusCode::TOO_MANY_REQUESTS, detail),
+        challenge: None,
         wait: Some(wait),
         rate,
-        ..Refusal::new(StatusCode::TOO_MANY_REQUESTS, detail).into()
-    }
+    })
 }
 
-fn unauthorized(error: Option<CredentialError>) -> Refused {
+fn unauthorized(error: Option<CredentialError>) -> Box<Refused> {
     let (detail, challenge) = match error {
         None => (
             "a bearer token or a client certificate is needed".to_owned(),
@@ -437,13 +439,12 @@ fn unauthorized(error: Option<CredentialError>) -> Refused {
             "Bearer realm=\"infer\", error=\"invalid_token\"",
         ),
     };
-    Refused {
-        challenge: Some(HeaderValue::from_static(challenge)),
-        ..Refusal::new(StatusCode::UNAUTHORIZED, detail).into()
-    }
+    let mut refused: Box<Refused> = Refusal::new(StatusCode::UNAUTHORIZED, detail).into();
+    refused.challenge = Some(HeaderValue::from_static(challenge));
+    refused
 }
 
-fn forbidden(client: &Client, needed: Role) -> Refused {
+fn forbidden(client: &Client, needed: Role) -> Box<Refused> {
     let detail = match (&client.identity, client.role) {
         (Identity::Nobody, _) => return unauthorized(None),
         (Identity::Stranger, _) | (_, None) => {

@@ -443,3 +443,68 @@ fn connections_are_bounded_and_free_again() {
         assert!(Instant::now() < until, "not free again");
     }
 }
+
+/// Asks once over a connection of its own: the status and whether the answer is whole, or nothing
+/// if the service took no notice.
+fn ask_alone(address: &str, request: &[u8]) -> Option<(String, bool)> {
+    let mut stream = TcpStream::connect(address).ok()?;
+    stream
+        .set_read_timeout(Some(Duration::from_secs(20)))
+        .expect("set");
+    stream.write_all(request).ok()?;
+    let mut answer = Vec::new();
+    // A connection that was never taken is reset.
+    let ended = stream.read_to_end(&mut answer);
+    if answer.is_empty() {
+        return None;
+    }
+    let text = String::from_utf8_lossy(&answer);
+    let (head, body) = text.split_once("\r\n\r\n")?;
+    let length = head
+        .lines()
+        .find_map(|l| l.strip_prefix("content-length: "));
+    let is_whole = ended.is_ok() && length == Some(body.len().to_string().as_str());
+    Some((head.get(9..12)?.to_owned(), is_whole))
+}
+
+#[test]
+fn the_end_under_load_leaves_no_half_answer() {
+    let mut service = start(Security::open(), Limits::default());
+    let address = service.url.trim_start_matches("http://").to_owned();
+    let body = body();
+    let head = format!(
+        "POST /v1/decisions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+         Content-Length: {}\r\nConnection: close\r\n\r\n",
+        body.len()
+    );
+    let request = [head.as_bytes(), &body].concat();
+    let (tell, told) = std::sync::mpsc::channel();
+    std::thread::scope(|scope| {
+        let asking: Vec<_> = (0..8)
+            .map(|_| {
+                let (tell, address, request) = (tell.clone(), &address, &request);
+                scope.spawn(move || {
+                    let mut statuses = Vec::new();
+                    while let Some((status, is_whole)) = ask_alone(address, request) {
+                        assert!(is_whole, "{status} broke off");
+                        statuses.push(status);
+                        // The test has heard enough once it stops the service.
+                        let _ = tell.send(());
+                    }
+                    statuses
+                })
+            })
+            .collect();
+        for _ in 0..40 {
+            told.recv_timeout(Duration::from_secs(20)).expect("answers");
+        }
+        service.stop();
+        for asking in asking {
+            let statuses = asking.join().expect("no panic");
+            assert!(
+                statuses.iter().all(|s| s == "200" || s == "503"),
+                "{statuses:?}"
+            );
+        }
+    });
+}
