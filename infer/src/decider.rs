@@ -178,6 +178,12 @@ impl Decider {
         self.primary().policy.name()
     }
 
+    /// Which of the service's policies is asked.
+    #[must_use]
+    pub fn role(&self) -> Role {
+        self.role
+    }
+
     /// SHA-256 of the model's weights in hexadecimal, where the policy is a model.
     #[must_use]
     pub fn model_sha256(&self) -> Option<&Arc<str>> {

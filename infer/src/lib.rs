@@ -20,22 +20,28 @@
 //! Every decision is held against the state by [`twin::checker`] before it leaves; one that cannot
 //! be carried out is replaced by the fallback policy's, and counted.
 //!
-//! Left out: transport encryption and authentication, which a proxy in front adds; carrying
-//! decisions out.
+//! Left out: carrying decisions out.
 
+pub mod audit;
+pub mod auth;
+pub mod config;
 pub mod decider;
+pub mod explain;
+mod files;
 pub mod fleet;
 pub mod log;
-pub mod explain;
 pub mod pricing;
 pub mod program;
 pub mod range;
+pub mod rate;
 pub mod recent;
 pub mod registry;
+pub mod security;
 pub mod service;
 pub mod shadow;
 pub mod source;
 mod telemetry;
+pub mod tls;
 pub mod trust;
 
 pub use twin::wire;

@@ -9,6 +9,7 @@
 //! Left out: entries of other modules; they append through [`DecisionLog::store`].
 
 mod commit;
+mod fleet;
 mod metrics;
 mod recent;
 pub mod view;
@@ -18,6 +19,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use serde::Deserialize;
 use thiserror::Error;
 use tokio::sync::Semaphore;
 use twin::World;
@@ -26,6 +28,7 @@ use twin::decision_log::{
 };
 
 use self::commit::Committer;
+pub(crate) use self::fleet::Records;
 pub(crate) use self::metrics::{LogMetrics, SYNC_BUCKETS_S, SYNC_SECONDS};
 use self::recent::Recent;
 
@@ -37,7 +40,8 @@ const COMMIT_LIMIT: Duration = Duration::from_secs(10);
 const READERS: usize = 2;
 
 /// When a decision is answered.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Durability {
     /// When its record is written: it survives the end of the process at any moment
     #[default]
@@ -103,6 +107,8 @@ struct Kept {
     recent: Mutex<Recent>,
     readers: Semaphore,
     found: Recovered,
+    /// Inputs of the live fleet since the last checkpoint.
+    inputs: AtomicU64,
 }
 
 impl Default for DecisionLog {
@@ -139,6 +145,7 @@ impl DecisionLog {
             recent: Mutex::new(recent),
             readers: Semaphore::new(READERS),
             found,
+            inputs: AtomicU64::new(0),
         };
         Ok(Self {
             kept: Some(kept),

@@ -1,10 +1,10 @@
-//! The command line: `infer decide`, `infer serve` and `infer log`.
+//! The command line: `infer decide`, `infer serve`, and what tells about them.
 
 mod log;
+mod show_config;
+mod token;
 
 use std::io::{self, IsTerminal, Read, Write};
-use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -12,19 +12,25 @@ use anyhow::{Context, Error, Result};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use models::ModelError;
 use tracing_subscriber::EnvFilter;
+use twin::World;
 use twin::decision_log::LogError;
 use twin::wire::{DecisionRequest, MAX_BODY_BYTES, WireError, WireErrorKind};
 use twin::world::WorldError;
 
+use crate::config::{
+    Config, ConfigError, EverySection, Flags, LogFormat, Origin, Policy, PolicyOnly, Telemetry,
+};
 use crate::decider::Decider;
-use crate::service::{self, Limits, MAX_IN_FLIGHT, Service, ServiceError};
+use crate::security::{Security, SecurityError};
+use crate::service::{self, Limits, Service, ServiceError};
 use crate::source::{Source, SourceError};
-use crate::trust::{Trust, TrustArgs};
+use crate::trust::Trust;
 
 /// Decides online: a fleet's state in, a checked decision out.
 ///
-/// Exit codes: 0 done, 1 unexpected, 2 usage, 64 bad world or policy, 65 bad state or model,
-/// 66 a missing file, 69 the address is not available, 75 the log is in use by another process.
+/// Exit codes: 0 done, 1 unexpected, 2 usage, 64 bad world, policy or configuration, 65 bad state,
+/// model, token file or certificate, 66 a missing file, 69 the address is not available, 75 the log
+/// is in use by another process.
 #[derive(Debug, Parser)]
 #[command(name = "infer", version)]
 struct Program {
@@ -40,36 +46,19 @@ enum Command {
     Serve(Serve),
     /// Read a log of decisions, also while a service writes it
     Log(log::Args),
+    /// Tell each value of the configuration and where it comes from
+    ShowConfig(show_config::ShowConfig),
+    /// Make tokens, which clients show to the service
+    Token(token::Token),
 }
 
-#[derive(Debug, Args)]
-struct Chosen {
-    #[command(flatten)]
-    policy: PolicyChoice,
-    /// World, by name or path [default: the world that the model was trained for]
-    #[arg(long, env = "INFER_WORLD", value_name = "WORLD")]
-    world: Option<String>,
-    /// Seed of the policy's random choices
-    #[arg(long, env = "INFER_SEED", default_value_t = 1)]
-    seed: u64,
-}
-
-#[derive(Debug, Args)]
-#[group(required = true, multiple = false)]
-struct PolicyChoice {
-    /// Folder of a model
-    #[arg(long, env = "INFER_MODEL", value_name = "DIR")]
-    model: Option<PathBuf>,
-    /// One of the twin's own policies, as `least-loaded`
-    #[arg(long, env = "INFER_POLICY", value_name = "NAME")]
-    policy: Option<String>,
-}
-
-impl Chosen {
-    fn source(&self) -> Result<Source, SourceError> {
-        match (&self.policy.model, &self.policy.policy) {
-            (Some(folder), _) => Source::model(folder),
-            (None, name) => Ok(Source::Named(name.clone().unwrap_or_default())),
+impl Policy {
+    /// What decides.
+    fn source(&self) -> Result<Source> {
+        match (&self.model, &self.policy) {
+            (Some(folder), _) => Ok(Source::model(folder)?),
+            (None, Some(name)) => Ok(Source::named(name)),
+            (None, None) => Err(ConfigError::NoPolicy.into()),
         }
     }
 }
@@ -77,7 +66,7 @@ impl Chosen {
 #[derive(Debug, Args)]
 struct Decide {
     #[command(flatten)]
-    chosen: Chosen,
+    flags: Flags<PolicyOnly>,
     /// How errors are told on standard error: text, or a problem document (RFC 9457)
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
@@ -92,43 +81,7 @@ enum Format {
 #[derive(Debug, Args)]
 struct Serve {
     #[command(flatten)]
-    chosen: Chosen,
-    /// Address and port to listen on; port 0 takes a free one
-    #[arg(
-        long,
-        env = "INFER_LISTEN",
-        default_value = "127.0.0.1:8080",
-        value_name = "ADDRESS"
-    )]
-    listen: SocketAddr,
-    /// Threads, each with a decider of its own [default: one a core]
-    #[arg(long, env = "INFER_THREADS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
-    threads: Option<u16>,
-    /// The most requests in flight; more get 429
-    #[arg(long, env = "INFER_MAX_IN_FLIGHT", default_value_t = MAX_IN_FLIGHT, value_name = "N", value_parser = at_least_one)]
-    max_in_flight: usize,
-    /// The most bytes of a body; more get 413
-    #[arg(long, env = "INFER_MAX_BODY_BYTES", default_value_t = MAX_BODY_BYTES, value_name = "BYTES", value_parser = at_least_one)]
-    max_body_bytes: usize,
-    #[command(flatten)]
-    trust: TrustArgs,
-    /// How logs are written to standard error
-    #[arg(long, env = "INFER_LOG_FORMAT", value_enum, default_value_t = Format::Text)]
-    log_format: Format,
-    #[command(flatten)]
-    decision_log: log::Keeping,
-}
-
-fn at_least_one(text: &str) -> Result<usize, String> {
-    match text.parse() {
-        Ok(0) => Err("must be at least 1".into()),
-        Ok(value) if value <= tokio::sync::Semaphore::MAX_PERMITS => Ok(value),
-        Ok(_) => Err(format!(
-            "must be at most {}",
-            tokio::sync::Semaphore::MAX_PERMITS
-        )),
-        Err(error) => Err(error.to_string()),
-    }
+    flags: Flags<EverySection>,
 }
 
 /// Runs the program with the arguments of the process.
@@ -139,6 +92,8 @@ pub fn main() -> ExitCode {
         Command::Decide(args) => (decide(args), args.format),
         Command::Serve(args) => (serve(args), Format::Text),
         Command::Log(args) => (log::run(args), Format::Text),
+        Command::ShowConfig(args) => (show_config::show(args), Format::Text),
+        Command::Token(args) => (token::token(args), Format::Text),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -150,9 +105,10 @@ pub fn main() -> ExitCode {
 }
 
 fn decide(args: &Decide) -> Result<()> {
-    let source = args.chosen.source()?;
-    let world = Arc::new(source.world(args.chosen.world.as_deref())?);
-    let mut decider = Decider::new(&world, &source, args.chosen.seed)?;
+    let policy = args.flags.settings()?.config()?.policy;
+    let source = policy.source()?;
+    let world = Arc::new(source.world(policy.world.as_deref())?);
+    let mut decider = Decider::new(&world, &source, policy.seed)?;
     let caution = source.caution(&world);
     let body = read_state(io::stdin().lock())?;
     let request = DecisionRequest::from_json(&body)?;
@@ -192,57 +148,74 @@ fn read_state(input: impl Read) -> Result<Vec<u8>> {
 }
 
 fn serve(args: &Serve) -> Result<()> {
-    log_to_stderr(args.log_format);
-    let source = args.chosen.source()?;
-    let world = Arc::new(source.world(args.chosen.world.as_deref())?);
+    let settings = args.flags.settings()?;
+    let config = settings.config()?;
+    config.check_exposure(&settings)?;
+    log_to_stderr(&config.telemetry);
+    let source = config.policy.source()?;
+    let world = Arc::new(source.world(config.policy.world.as_deref())?);
     if let Some(caution) = source.caution(&world) {
         tracing::warn!("{caution}");
     }
-    let threads = match args.threads {
+    let threads = match config.server.threads {
         Some(threads) => usize::from(threads),
         None => std::thread::available_parallelism().map_or(1, usize::from),
     };
     let deciders = (0..threads)
-        .map(|_| Decider::new(&world, &source, args.chosen.seed))
+        .map(|_| Decider::new(&world, &source, config.policy.seed))
         .collect::<Result<Vec<_>, _>>()?;
-    let limits = Limits {
-        in_flight: args.max_in_flight,
-        body_bytes: args.max_body_bytes,
-    };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(threads)
         .enable_all()
         .build()
         .context("cannot start the threads")?;
-    runtime.block_on(async {
-        let policy = deciders[0].policy().to_owned();
-        let trust = Trust::new(&world, &deciders[0], Some(&source), &args.trust.options());
-        let service = Service::bind(args.listen, deciders, limits)
-            .await?
-            .with_log(args.decision_log.open(&world)?)
-            .trusting(trust);
-        let address = service.address().context("cannot tell the address")?;
-        let shutdown = shutdown_signal()?;
-        tracing::info!(%address, world = world.name, policy, threads, "listening");
-        let mut out = io::stdout().lock();
-        writeln!(out, "listening on http://{address}")
-            .context("cannot write to standard output")?;
-        drop(out);
-        service.run(shutdown).await?;
-        Ok(())
-    })
+    runtime.block_on(answer(&config, &source, &world, deciders))
 }
 
-fn log_to_stderr(format: Format) {
-    let filter = EnvFilter::try_from_env("INFER_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+/// Answers until the process is asked to end.
+async fn answer(
+    config: &Config,
+    source: &Source,
+    world: &Arc<World>,
+    deciders: Vec<Decider>,
+) -> Result<()> {
+    let (policy, threads) = (deciders[0].policy().to_owned(), deciders.len());
+    let security = Security::new(config)?;
+    security.warn();
+    let scheme = if config.tls.certificate.is_some() {
+        "https"
+    } else {
+        "http"
+    };
+    let limits = Limits::from(&config.server);
+    let trust = Trust::new(world, &deciders[0], Some(source), &config.policies.options());
+    let log = config.log.open(world)?;
+    let fleet = log.fleet(world);
+    let service = Service::bind(config.server.listen, deciders, limits).await?;
+    let service = service.secured(security).trusting(trust);
+    let service = service.with_log(log).with_fleet(fleet);
+    let address = service.address().context("cannot tell the address")?;
+    let shutdown = shutdown_signal()?;
+    let authenticates = config.authenticates();
+    tracing::info!(%address, scheme, authenticates, world = world.name, policy, threads, "listening");
+    let mut out = io::stdout().lock();
+    writeln!(out, "listening on {scheme}://{address}")
+        .context("cannot write to standard output")?;
+    drop(out);
+    service.run(shutdown).await?;
+    Ok(())
+}
+
+fn log_to_stderr(telemetry: &Telemetry) {
+    let filter = EnvFilter::try_new(&telemetry.log).unwrap_or_else(|_| EnvFilter::new("info"));
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)
         .with_ansi(io::stderr().is_terminal());
     // Where a subscriber is set already, that one goes on.
-    let _ = match format {
-        Format::Text => subscriber.try_init(),
-        Format::Json => subscriber.json().try_init(),
+    let _ = match telemetry.log_format {
+        LogFormat::Text => subscriber.try_init(),
+        LogFormat::Json => subscriber.json().try_init(),
     };
 }
 
@@ -308,8 +281,14 @@ fn exit_code(error: &Error) -> u8 {
         }
     }
     for cause in error.chain() {
-        if cause.is::<WireError>() {
+        if cause.is::<WireError>() || cause.is::<SecurityError>() {
             return 65;
+        }
+        if let Some(error) = cause.downcast_ref::<ConfigError>() {
+            return match (error, error.origin()) {
+                (ConfigError::NoPolicy, _) | (_, Some(Origin::Variable(_) | Origin::Flag(_))) => 2,
+                _ => 64,
+            };
         }
         if cause.is::<WorldError>() {
             return 64;

@@ -4,15 +4,11 @@
 //! ([`DecisionSource`]).
 
 use std::collections::VecDeque;
-use std::fmt;
-use std::str::FromStr;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::body::Bytes;
-use thiserror::Error;
 use twin::decision::Decision;
+use twin::decision_log::DecisionId;
 use twin::observation::FleetView;
 use twin::wire::{DecisionRequest, WireError};
 use twin::world::World;
@@ -25,66 +21,6 @@ pub const RECENT_BYTES: usize = 16 << 20;
 const MOST_RECENT: usize = 10_000;
 /// What a decision takes beside its state.
 const RECORD_BYTES: usize = 512;
-/// Digits of an identifier as text.
-const ID_DIGITS: usize = 20;
-
-/// Names a decision of this service.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct DecisionId(pub u64);
-
-/// A text is no identifier.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("an id of a decision is a number of up to {ID_DIGITS} digits")]
-pub struct NoId;
-
-impl fmt::Display for DecisionId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:0ID_DIGITS$}", self.0)
-    }
-}
-
-impl FromStr for DecisionId {
-    type Err = NoId;
-
-    fn from_str(text: &str) -> Result<Self, NoId> {
-        let digits = text.len() <= ID_DIGITS && text.bytes().all(|b| b.is_ascii_digit());
-        let number = digits.then(|| text.parse().ok()).flatten();
-        number.map(Self).ok_or(NoId)
-    }
-}
-
-/// Gives decisions their identifiers.
-pub trait IdSource: Send + Sync {
-    /// One that was not given before.
-    fn next(&self) -> DecisionId;
-}
-
-/// Counts on from a start.
-#[derive(Debug)]
-pub struct Counter(AtomicU64);
-
-impl Counter {
-    /// The first is `start`.
-    #[must_use]
-    pub fn new(start: u64) -> Self {
-        Self(AtomicU64::new(start))
-    }
-
-    /// Starts at the microseconds since 1970, so that another run gives others.
-    #[must_use]
-    pub fn from_clock() -> Self {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH);
-        let micros = since.map_or(0, |since| since.as_micros());
-        Self::new(u64::try_from(micros).unwrap_or(0))
-    }
-}
-
-impl IdSource for Counter {
-    fn next(&self) -> DecisionId {
-        DecisionId(self.0.fetch_add(1, Ordering::Relaxed))
-    }
-}
-
 /// What a decision was taken on.
 #[derive(Clone, Debug)]
 pub enum Situation {
@@ -250,26 +186,5 @@ mod tests {
         let none = Recent::new(0);
         none.keep(recorded(1, 0));
         assert!(!has(&none, 1));
-    }
-
-    #[test]
-    fn identifiers_are_numbers_of_twenty_digits() {
-        let id = DecisionId(42);
-        assert_eq!(id.to_string(), "00000000000000000042");
-        assert_eq!(id.to_string().parse(), Ok(id));
-        for wrong in [
-            "",
-            "-1",
-            "4 2",
-            "99999999999999999999",
-            "000000000000000000042",
-        ] {
-            assert_eq!(wrong.parse::<DecisionId>(), Err(NoId), "{wrong}");
-        }
-        let counter = Counter::new(7);
-        assert_eq!(
-            [counter.next(), counter.next()],
-            [DecisionId(7), DecisionId(8)]
-        );
     }
 }

@@ -26,17 +26,21 @@
 //! A decision takes microseconds, so it is taken on the thread that read the request, by one of as
 //! many deciders as there are threads; only large states move out of the other requests' way.
 
+pub mod access;
 mod blocking;
 mod body;
+mod connections;
 mod decisions;
-mod fleet;
-mod log;
 mod explain;
+mod fleet;
+mod guard;
 mod limits;
+mod log;
 mod models;
 mod pool;
 mod problem;
 mod ready;
+mod upkeep;
 mod validate;
 mod what_if;
 
@@ -48,45 +52,54 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, State};
+use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
+use axum_server::Handle;
 use thiserror::Error;
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::Semaphore;
 use twin::wire::MAX_BODY_BYTES;
 use twin::world::World;
 
+use self::access::{ENDPOINTS, Endpoint};
 use self::blocking::COMPUTATIONS_IN_FLIGHT;
+use self::connections::Bounds;
 use self::decisions::decisions;
 use self::fleet::KeptFleet;
-use self::log::{list_decisions, outcomes, show_decision};
+use self::guard::guard;
 use self::limits::limits;
+use self::log::{list_decisions, outcomes, show_decision};
 use self::pool::Pool;
 pub use self::problem::wire_problem;
 use self::problem::{Refusal, STATUSES};
 use self::ready::readyz;
 use self::validate::validate;
 use self::what_if::what_if;
+use crate::config;
 use crate::decider::Decider;
-use crate::fleet::{FleetLog, LiveFleet};
+use crate::fleet::LiveFleet;
 use crate::log::DecisionLog;
+use crate::security::Security;
 use crate::telemetry::Telemetry;
 use crate::trust::{self, Trust};
 
 /// How many requests may be in flight unless [`Limits`] says otherwise.
 pub const MAX_IN_FLIGHT: usize = 64;
-/// How long a body may take to arrive.
+/// How many connections there may be unless [`Limits`] says otherwise.
+pub const MAX_CONNECTIONS: usize = 4_096;
+/// How long the head of a request may take to arrive unless [`Limits`] says otherwise.
+const HEAD_LIMIT: Duration = Duration::from_secs(30);
+/// How long a body may take to arrive unless [`Limits`] says otherwise.
 const READ_LIMIT: Duration = Duration::from_secs(10);
 /// How long a request waits for a decider.
 const WAIT_LIMIT: Duration = Duration::from_secs(5);
-/// How long requests may take to end once the service shuts down.
+/// How long requests may take to end once the service shuts down unless [`Limits`] says otherwise.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(30);
 /// States up to this many bytes are decided on the thread that read them.
 const INLINE_BYTES: usize = 256 << 10;
-/// How often metrics are tidied.
-const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
 /// What there is, for those who ask for something else.
 const RESOURCES: &str = "GET /openapi.json tells what there is";
@@ -98,6 +111,27 @@ pub struct Limits {
     pub in_flight: usize,
     /// Bytes of a body.
     pub body_bytes: usize,
+    /// Connections.
+    pub connections: usize,
+    /// The time for the head of a request.
+    pub head: Duration,
+    /// The time for a body.
+    pub body: Duration,
+    /// The time for requests to end once the service shuts down.
+    pub shutdown: Duration,
+}
+
+impl From<&config::Server> for Limits {
+    fn from(server: &config::Server) -> Self {
+        Self {
+            in_flight: server.max_in_flight,
+            body_bytes: server.max_body_bytes,
+            connections: server.max_connections,
+            head: server.header_timeout,
+            body: server.body_timeout,
+            shutdown: server.shutdown_limit,
+        }
+    }
 }
 
 impl Default for Limits {
@@ -105,6 +139,10 @@ impl Default for Limits {
         Self {
             in_flight: MAX_IN_FLIGHT,
             body_bytes: MAX_BODY_BYTES,
+            connections: MAX_CONNECTIONS,
+            head: HEAD_LIMIT,
+            body: READ_LIMIT,
+            shutdown: SHUTDOWN_LIMIT,
         }
     }
 }
@@ -182,6 +220,8 @@ impl Service {
             pool: Pool::new(deciders),
             telemetry,
             log: DecisionLog::default(),
+            security: Security::open(),
+            endpoints: ENDPOINTS,
             draining: AtomicBool::new(false),
         };
         Ok(Self { listener, app })
@@ -194,10 +234,24 @@ impl Service {
         self
     }
 
+    /// Begins with `fleet`, where there is one.
+    #[must_use]
+    pub fn with_fleet(mut self, fleet: Option<LiveFleet>) -> Self {
+        self.app.fleet.begin(fleet);
+        self
+    }
+
     /// Has its policies, decisions of late and comparisons kept by `trust`.
     #[must_use]
     pub fn trusting(mut self, trust: Trust) -> Self {
         self.app.trust = trust;
+        self
+    }
+
+    /// Keeps the service to those that `security` lets in.
+    #[must_use]
+    pub fn secured(mut self, security: Security) -> Self {
+        self.app.security = security;
         self
     }
 
@@ -210,11 +264,6 @@ impl Service {
         self.listener.local_addr()
     }
 
-    /// Begins with `fleet`, where there is one, and keeps what it accepts in `log`.
-    pub fn keep_fleet(&mut self, fleet: Option<LiveFleet>, log: Arc<dyn FleetLog>) {
-        self.app.fleet.begin(fleet, log);
-    }
-
     /// Answers until `shutdown` completes, and then until what was accepted is answered.
     ///
     /// # Errors
@@ -225,52 +274,31 @@ impl Service {
         shutdown: impl Future<Output = ()> + Send + 'static,
     ) -> Result<(), ServiceError> {
         let app = Arc::new(self.app);
-        let keeping = tokio::spawn({
-            let app = Arc::clone(&app);
-            async move { app.log.keep(&app.telemetry.log).await }
-        });
-        let upkeep = tokio::spawn({
-            let app = Arc::clone(&app);
-            async move {
-                let mut ticks = tokio::time::interval(UPKEEP_INTERVAL);
-                loop {
-                    ticks.tick().await;
-                    app.telemetry.tidy();
-                    app.tell_shadow();
-                }
-            }
-        });
-        let (drain, draining) = oneshot::channel();
-        let signal = {
-            let app = Arc::clone(&app);
+        let _upkeep = upkeep::start(&app);
+        let handle = Handle::new();
+        let stopping = tokio::spawn({
+            let (app, handle) = (Arc::clone(&app), handle.clone());
             async move {
                 shutdown.await;
                 tracing::info!("shutting down");
                 app.draining.store(true, Ordering::Relaxed);
-                // The receiver is gone only if the service has ended already.
-                let _ = drain.send(());
-            }
-        };
-        let served =
-            axum::serve(self.listener, router(Arc::clone(&app))).with_graceful_shutdown(signal);
-        let overdue = async {
-            // Without a signal there is nothing to be late for.
-            if draining.await.is_err() {
-                std::future::pending::<()>().await;
-            }
-            tokio::time::sleep(SHUTDOWN_LIMIT).await;
-        };
-        let result = tokio::select! {
-            result = served => result.map_err(ServiceError::from),
-            () = overdue => {
+                handle.graceful_shutdown(Some(app.limits.shutdown));
+                tokio::time::sleep(app.limits.shutdown).await;
                 tracing::warn!("connections are still open: closing them");
-                Ok(())
             }
+        });
+        let bounds = Bounds {
+            connections: app.limits.connections,
+            head: app.limits.head,
         };
-        upkeep.abort();
-        keeping.abort();
+        let tls = app.security.tls.clone();
+        let router = router(Arc::clone(&app));
+        let result = connections::serve(self.listener, tls.as_deref(), bounds, handle, router);
+        let result = result.await;
+        stopping.abort();
+        app.checkpoint(true).await;
         app.log.close().await;
-        result
+        Ok(result?)
     }
 }
 
@@ -288,6 +316,8 @@ struct App {
     fleet: KeptFleet,
     telemetry: Telemetry,
     log: DecisionLog,
+    security: Security,
+    endpoints: &'static [Endpoint],
     draining: AtomicBool,
 }
 
@@ -327,7 +357,7 @@ fn router(app: Arc<App>) -> Router {
         .route("/metrics", get(metrics_page))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
-        .layer(DefaultBodyLimit::max(app.limits.body_bytes))
+        .layer(from_fn_with_state(Arc::clone(&app), guard))
         .with_state(app)
 }
 

@@ -1,23 +1,20 @@
 //! What the service needs to be trusted with decisions, in one place: the policies that it holds,
 //! the decisions of late, the comparison with the candidate, and the watch over inputs.
 
-mod args;
 mod metrics;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use axum::body::Bytes;
+use twin::decision_log::DecisionId;
 use twin::world::World;
 
-pub(crate) use args::TrustArgs;
 pub(crate) use metrics::TrustMetrics;
 
 use crate::decider::{Answer, Decider};
 use crate::range::Search;
-use crate::recent::{
-    Counter, DecisionId, DecisionSource, IdSource, RECENT_BYTES, Recent, Recorded, Situation,
-};
+use crate::recent::{DecisionSource, RECENT_BYTES, Recent, Recorded, Situation};
 use crate::registry::{Entry, Places, Registry, Serving};
 use crate::shadow::Shadow;
 use crate::source::Source;
@@ -50,8 +47,8 @@ impl Default for Options {
 pub struct Trust {
     /// The policies.
     pub registry: Arc<Registry>,
-    /// Where identifiers come from.
-    pub ids: Box<dyn IdSource>,
+    /// The next decision's ticket.
+    next: AtomicU64,
     /// The decisions of late.
     pub recent: Arc<Recent>,
     /// Where older decisions are looked up, in this order.
@@ -60,6 +57,16 @@ pub struct Trust {
     pub shadow: Shadow,
     /// When search takes the place of a model.
     pub search: Option<Search>,
+}
+
+/// A decision that is being taken.
+#[derive(Clone, Debug)]
+pub struct Turn {
+    /// Its number among those of this process, which says whether the candidate takes it and
+    /// whether it is compared.
+    number: u64,
+    /// The policies as they are for it.
+    serving: Arc<Serving>,
 }
 
 impl std::fmt::Debug for Trust {
@@ -92,28 +99,29 @@ impl Trust {
         Self {
             shadow: Shadow::start(world, &registry),
             registry,
-            ids: Box::new(Counter::from_clock()),
+            next: AtomicU64::new(0),
             recent: Arc::new(Recent::new(options.recent_bytes)),
             older: Vec::new(),
             search: options.search,
         }
     }
 
-    /// Prepares `decider` for the next decision: its number, and who takes it.
-    pub fn begin(&self, decider: &mut Decider) -> (DecisionId, Arc<Serving>) {
-        let id = self.ids.next();
+    /// Prepares `decider` for the next decision: who takes it.
+    pub fn begin(&self, decider: &mut Decider) -> Turn {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
         let serving = self.registry.serving();
         decider.search_when_outside(self.search);
-        decider.follow(&serving, serving.role(id.0));
-        (id, serving)
+        decider.follow(&serving, serving.role(number));
+        Turn { number, serving }
     }
 
-    /// Keeps a decision that was taken on the request `body`, and has it compared where that is
-    /// due.
-    pub fn keep(&self, (id, serving): (DecisionId, &Serving), body: Bytes, answer: &Answer) {
+    /// Keeps the decision `id`, which was taken in `turn` on `situation`, and has it compared where
+    /// that is due.
+    pub fn keep(&self, id: DecisionId, turn: &Turn, situation: Situation, answer: &Answer) {
+        let serving = &turn.serving;
         let recorded = Arc::new(Recorded {
             id,
-            situation: Situation::Request(body),
+            situation,
             decision: answer.decision.clone(),
             policy: answer.policy.clone(),
             model_sha256: answer.model_sha256.clone(),
@@ -122,7 +130,7 @@ impl Trust {
             fallback: answer.fallback.as_ref().map(ToString::to_string),
             searched: answer.searched,
         });
-        if serving.is_compared(id.0) {
+        if serving.is_compared(turn.number) {
             self.shadow.offer(Arc::clone(&recorded));
         }
         self.recent.keep(recorded);

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
+use twin::decision_log::DecisionId;
 use twin::live::{Delta, Noted};
+use twin::observation::FleetView;
 use twin::state::Epoch;
 use twin::units::SimTime;
 use twin::wire::DecisionBody;
@@ -13,7 +15,9 @@ use crate::decider::{Answer, Decider};
 
 /// What is asked.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Ask {
+pub struct Ask<'a> {
+    /// The body of the request, as JSON.
+    pub request: &'a [u8],
     /// The time.
     pub now: SimTime,
     /// Why a decision is due.
@@ -24,11 +28,19 @@ pub struct Ask {
     pub deltas: Vec<Delta>,
     /// Whether the decision is only looked at.
     pub dry_run: bool,
+    /// Whether to give back what the decision was taken on.
+    pub with_view: bool,
 }
 
 /// What came of it.
 #[derive(Debug)]
 pub struct Decided {
+    /// Its id.
+    pub id: DecisionId,
+    /// The number of the last input that was kept.
+    pub last: u64,
+    /// What it was taken on, where that was asked for.
+    pub view: Option<FleetView>,
     /// The answer.
     pub answer: Answer,
     /// What became of the deltas.
@@ -44,44 +56,51 @@ pub struct Decided {
 pub fn decide(
     fleet: &mut LiveFleet,
     decider: &mut Decider,
-    ask: Ask,
+    ask: Ask<'_>,
     log: &dyn FleetLog,
 ) -> Result<Decided, FleetError> {
     let Ask {
+        request,
         now,
         epoch,
         next_boundary,
         deltas,
         dry_run,
+        with_view,
     } = ask;
     let told = FleetInput::Observe { now, deltas };
     fleet.check(&told)?;
-    log.input(&told)?;
+    let mut last = log.input(&told)?;
     let noted = fleet.accept(&told)?;
     if epoch == Epoch::Boundary {
         let boundary = FleetInput::Boundary {
             next: next_boundary,
         };
-        log.input(&boundary)?;
+        last = log.input(&boundary)?;
         fleet.accept(&boundary)?;
     }
-    let model_sha256 = decider.model_sha256().cloned();
+    let (model_sha256, role) = (decider.model_sha256().cloned(), decider.role());
     let outcome = decider.decide_on(&fleet.observation(epoch));
     let world = Arc::clone(fleet.world());
     let body = DecisionBody::of(&world, outcome.decision, &|id| fleet.application_of(id));
-    let taken = Taken {
-        epoch,
-        decision: outcome.decision,
-        policy: outcome.policy,
-        model_sha256: model_sha256.as_deref(),
-        dry_run,
-    };
-    log.decision(fleet, &taken)?;
+    let answer = Answer::of(outcome, body, model_sha256, role);
+    let id = log.decision(&Taken {
+        request,
+        policy: decider.policy(),
+        answer: &answer,
+        after: last,
+    })?;
+    let view = with_view.then(|| fleet.view(epoch));
     if !dry_run {
-        let applied = FleetInput::Apply(outcome.decision.clone());
-        log.input(&applied)?;
+        let applied = FleetInput::Apply(answer.decision.clone());
+        last = log.input(&applied)?;
         fleet.accept(&applied)?;
     }
-    let answer = Answer::of(outcome, body, model_sha256.as_deref());
-    Ok(Decided { answer, noted })
+    Ok(Decided {
+        id,
+        last: last.max(id.0),
+        view,
+        answer,
+        noted,
+    })
 }

@@ -1,65 +1,16 @@
-//! `infer log`, and how `infer serve` keeps a log.
+//! `infer log`.
 
 use std::io::{self, BufWriter, ErrorKind, Write};
 use std::path::PathBuf;
-use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::{Subcommand, ValueEnum};
-use twin::World;
 use twin::decision_log::{Damage, DecisionId, Kind, LogError, Reader, Record};
 
 use crate::log::view::{DecisionView, RecordView, time};
-use crate::log::{DecisionLog, Durability, Options};
 
 /// Records that `infer log list` tells unless it is asked for more.
 const LISTED: usize = 50;
-/// Bytes of a MiB.
-const MIB: u64 = 1 << 20;
-
-/// How a service keeps its log.
-#[derive(Debug, clap::Args)]
-pub(super) struct Keeping {
-    /// Folder of the decision log, made if it is absent; without it no log is kept
-    #[arg(long = "log", env = "INFER_LOG_DIR", value_name = "DIR")]
-    folder: Option<PathBuf>,
-    /// When a decision is answered
-    #[arg(
-        long = "log-durability",
-        env = "INFER_LOG_DURABILITY",
-        value_enum,
-        default_value = "process"
-    )]
-    durability: Durability,
-    /// How often the log is forced to the disk, in ms
-    #[arg(long = "log-sync-ms", env = "INFER_LOG_SYNC_MS", default_value_t = 1000, value_name = "MS", value_parser = clap::value_parser!(u64).range(10..=3_600_000))]
-    sync_ms: u64,
-    /// The length at which a segment is followed by a new one, in MiB
-    #[arg(long = "log-segment-mib", env = "INFER_LOG_SEGMENT_MIB", default_value_t = 64, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..=1024))]
-    segment_mib: u64,
-    /// What the whole log may have before its oldest segments are removed, in MiB
-    #[arg(long = "log-retain-mib", env = "INFER_LOG_RETAIN_MIB", default_value_t = 8192, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..=1 << 30))]
-    retain_mib: u64,
-    /// How old a segment may become before it is removed, in hours
-    #[arg(long = "log-retain-hours", env = "INFER_LOG_RETAIN_HOURS", default_value_t = 720, value_name = "HOURS", value_parser = clap::value_parser!(u64).range(1..=876_000))]
-    retain_hours: u64,
-}
-
-impl Keeping {
-    /// Opens the log that is asked for.
-    pub(super) fn open(&self, world: &World) -> Result<DecisionLog, LogError> {
-        let Some(folder) = &self.folder else {
-            return Ok(DecisionLog::default());
-        };
-        let mut options = Options::new(folder);
-        options.durability = self.durability;
-        options.sync_interval = Duration::from_millis(self.sync_ms);
-        options.settings.segment_bytes = self.segment_mib * MIB;
-        options.settings.retain_bytes = self.retain_mib * MIB;
-        options.settings.retain_age = Duration::from_secs(self.retain_hours * 3600);
-        DecisionLog::open(&options, world)
-    }
-}
 
 /// The exit code for an error of a log.
 pub(super) fn exit_code(error: &LogError) -> u8 {

@@ -1,32 +1,36 @@
-//! `POST /v1/decisions`.
+//! `POST /v1/decisions`: on a state that the request carries, or on the fleet that is kept.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use axum::body::Bytes;
 use axum::extract::{Request, State};
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::Response;
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::time::timeout;
+use twin::decision_log::{DecisionId, Json, NewDecision, with_id};
 use twin::wire::{DecisionRequest, Question};
 
+use super::guard::{Caller, Subject};
 use super::problem::Refusal;
 use super::{App, INLINE_BYTES, WAIT_LIMIT, json};
 use crate::decider::{Answer, Decider};
-use crate::recent::DecisionId;
-
-/// The header that tells a decision's identifier, by which it can be explained.
-const DECISION_ID: HeaderName = HeaderName::from_static("infer-decision-id");
+use crate::recent::Situation;
 
 /// The header with the id of the decision.
 const ID_HEADER: HeaderName = HeaderName::from_static("x-decision-id");
 
 pub(super) async fn decisions(State(app): State<Arc<App>>, request: Request) -> Response {
     match app.decide(request).await {
-        Ok((id, body)) => {
+        Ok(Answered { id, body, changes }) => {
             let mut response = json(StatusCode::OK, body);
-            if let Ok(id) = HeaderValue::from_str(&id.to_string()) {
-                response.headers_mut().insert(DECISION_ID, id);
+            if let Ok(header) = HeaderValue::from_bytes(&id.digits()) {
+                response.headers_mut().insert(ID_HEADER, header);
+            }
+            if changes {
+                let subject = Subject(id.to_string().into());
+                response.extensions_mut().insert(subject);
             }
             response
         }
@@ -34,9 +38,29 @@ pub(super) async fn decisions(State(app): State<Arc<App>>, request: Request) -> 
     }
 }
 
+/// A decision that is about to be sent.
+struct Answered {
+    id: DecisionId,
+    body: Vec<u8>,
+    /// Whether the fleet that is kept has changed.
+    changes: bool,
+}
+
+/// A decision and what it was taken on.
+pub(super) struct Taken {
+    pub(super) id: DecisionId,
+    pub(super) answer: Answer,
+    /// What it was taken on, where it is kept to be explained.
+    pub(super) situation: Option<Situation>,
+    /// The last record that must be on the disk before it is answered.
+    pub(super) last: u64,
+    pub(super) changes: bool,
+}
+
 impl App {
-    async fn decide(&self, request: Request) -> Result<(DecisionId, Vec<u8>), Refusal> {
+    async fn decide(&self, request: Request) -> Result<Answered, Refusal> {
         let _admitted = self.admit()?;
+        let caller = request.extensions().get::<Caller>().cloned();
         let body = self.json_body(request).await?;
         let waited = timeout(WAIT_LIMIT, self.pool.take()).await;
         let Ok(Some(mut lease)) = waited else {
@@ -47,18 +71,71 @@ impl App {
             let detail = "a decider is missing";
             return Err(Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, detail));
         };
-        let (id, serving) = self.trust.begin(decider);
-        let answer = on_this_thread(&body, |body| decide(decider, body))?;
-        self.telemetry.answered(&answer);
+        let turn = self.trust.begin(decider);
+        let taken = match on_this_thread(&body, Question::from_json)? {
+            Question::Kept(request) => {
+                self.decide_kept(decider, &request, &body, caller.as_ref())
+                    .await
+            }
+            Question::Whole(request) => {
+                self.check_state(caller.as_ref(), &request.state)?;
+                on_this_thread(&body, |_| {
+                    self.decide_whole(decider, &request, &body, caller.as_ref())
+                })
+            }
+        }?;
+        // Others may decide while this one waits for the disk.
+        drop(lease);
+        self.log.committed(taken.last).await?;
+        let Taken { id, answer, .. } = taken;
+        self.tell(id, &answer);
+        if let Some(situation) = taken.situation {
+            self.trust.keep(id, &turn, situation, &answer);
+        }
+        Ok(Answered {
+            id,
+            body: with_id(Json::parsed(&answer.body), id),
+            changes: taken.changes,
+        })
+    }
+
+    /// Counts a decision, and logs what is out of the ordinary about it.
+    fn tell(&self, id: DecisionId, answer: &Answer) {
+        self.telemetry.answered(answer);
         if let Some(reason) = &answer.fallback {
             tracing::warn!(%reason, %id, "fallback");
         }
         if let Some(reason) = &answer.fallback_failure {
             tracing::error!(%reason, %id, "the fallback failed: nothing is changed");
         }
-        tracing::debug!(elapsed_us = answer.elapsed.as_secs_f64() * 1e6, "decided");
-        self.trust.keep((id, &serving), body.clone(), &answer);
-        Ok((id, answer.body))
+        tracing::debug!(%id, elapsed_us = answer.elapsed.as_secs_f64() * 1e6, "decided");
+    }
+
+    /// Decides on the state that `request`, read from `body`, carries.
+    fn decide_whole(
+        &self,
+        decider: &mut Decider,
+        request: &DecisionRequest<'_>,
+        body: &Bytes,
+        caller: Option<&Caller>,
+    ) -> Result<Taken, Refusal> {
+        let answer = answer(decider, request)?;
+        let decision = NewDecision {
+            policy: decider.policy(),
+            model_sha256: answer.model_sha256.as_deref(),
+            client: caller.map(Caller::name),
+            request: Json::parsed(body),
+            stateful: None,
+            response: Json::parsed(&answer.body),
+        };
+        let id = self.log.decision(&decision, &self.telemetry.log)?;
+        Ok(Taken {
+            id,
+            answer,
+            situation: Some(Situation::Request(body.clone())),
+            last: id.0,
+            changes: false,
+        })
     }
 }
 
@@ -73,7 +150,7 @@ pub(super) fn on_this_thread<'b, T>(body: &'b [u8], job: impl FnOnce(&'b [u8]) -
 }
 
 /// Answers the request. A panic, which would be a defect, becomes a status of 500.
-fn decide(decider: &mut Decider, request: &DecisionRequest<'_>) -> Result<Answer, Refusal> {
+fn answer(decider: &mut Decider, request: &DecisionRequest<'_>) -> Result<Answer, Refusal> {
     match catch_unwind(AssertUnwindSafe(|| decider.answer(request))) {
         Ok(answer) => Ok(answer?),
         Err(_) => {

@@ -21,20 +21,26 @@ use twin::wire::{
 };
 use twin::world::World;
 
+use super::decisions::Taken;
+use super::guard::Caller;
 use super::problem::Refusal;
 use super::{App, INLINE_BYTES, WAIT_LIMIT, json};
-use crate::decider::{Answer, Decider};
-use crate::fleet::{Ask, Decided, FleetError, FleetInput, FleetLog, LiveFleet, NoLog, decide};
+use crate::decider::Decider;
+use crate::fleet::{Ask, FleetError, FleetInput, FleetLog, LiveFleet, decide};
+use crate::log::Records;
+use crate::recent::Situation;
 
 /// What is said where there is no fleet.
 pub(super) const NO_FLEET: &str =
     "the service does not know the fleet yet: send its whole state with PUT /v1/fleet";
 
-/// The fleet, if there is one, and where its inputs are kept.
+/// Fleets of up to this many hosts are kept as they were before each decision, to explain it.
+const EXPLAINED_HOSTS: usize = 1000;
+
+/// The fleet, if there is one.
 pub(super) struct KeptFleet {
     world: Arc<World>,
     fleet: Mutex<Option<LiveFleet>>,
-    log: Arc<dyn FleetLog>,
 }
 
 impl KeptFleet {
@@ -43,14 +49,12 @@ impl KeptFleet {
         Self {
             world: Arc::clone(world),
             fleet: Mutex::new(None),
-            log: Arc::new(NoLog),
         }
     }
 
-    /// Begins with `fleet`, and keeps inputs in `log`.
-    pub(super) fn begin(&mut self, fleet: Option<LiveFleet>, log: Arc<dyn FleetLog>) {
+    /// Begins with `fleet`.
+    pub(super) fn begin(&mut self, fleet: Option<LiveFleet>) {
         *self.fleet.get_mut() = fleet;
-        self.log = log;
     }
 
     async fn lock(&self) -> Result<MutexGuard<'_, Option<LiveFleet>>, Refusal> {
@@ -82,7 +86,7 @@ async fn drift(State(app): State<Arc<App>>) -> Response {
 }
 
 async fn telemetry(State(app): State<Arc<App>>, request: Request) -> Response {
-    respond(&app, app.tell(request).await)
+    respond(&app, app.note(request).await)
 }
 
 fn respond(app: &App, result: Result<Vec<u8>, Refusal>) -> Response {
@@ -124,6 +128,7 @@ fn change<T>(
 impl App {
     async fn put_fleet(&self, request: Request) -> Result<Vec<u8>, Refusal> {
         let _admitted = self.admit()?;
+        let caller = request.extensions().get::<Caller>().cloned();
         let body = self.json_body(request).await?;
         let world = &self.fleet.world;
         let built = apart(body.len() > INLINE_BYTES, || {
@@ -141,9 +146,12 @@ impl App {
         let (view, fleet) = built?;
         let mut kept = self.fleet.lock().await?;
         let input = FleetInput::Put(Box::new(view));
-        self.fleet.log.input(&input).map_err(FleetError::from)?;
+        let records = self.records(caller.as_ref());
+        let last = records.input(&input).map_err(FleetError::from)?;
         let summary = summary(&fleet);
         *kept = Some(fleet);
+        drop(kept);
+        self.log.committed(last).await?;
         tracing::info!("the fleet is known");
         Ok(summary)
     }
@@ -177,52 +185,92 @@ impl App {
         Ok(serde_json::to_vec(&report).unwrap_or_default())
     }
 
-    async fn tell(&self, request: Request) -> Result<Vec<u8>, Refusal> {
+    async fn note(&self, request: Request) -> Result<Vec<u8>, Refusal> {
         let _admitted = self.admit()?;
+        let caller = request.extensions().get::<Caller>().cloned();
         let body = self.json_body(request).await?;
         let large = body.len() > INLINE_BYTES;
         let request = apart(large, || TelemetryRequest::from_json(&body))?;
         let mut kept = self.fleet.lock().await?;
-        let noted = apart(large, || {
+        let (noted, last) = apart(large, || {
             change(&mut kept, |fleet| {
                 let deltas = request.to_deltas(fleet.world(), &|id| fleet.application_of(id))?;
                 let now = SimTime(request.now_ns);
                 let input = FleetInput::Observe { now, deltas };
                 fleet.check(&input)?;
-                self.fleet.log.input(&input).map_err(FleetError::from)?;
+                let records = self.records(caller.as_ref());
+                let last = records.input(&input).map_err(FleetError::from)?;
                 let noted = fleet.accept(&input)?;
-                Ok(TelemetryResponse::of(fleet.now(), &noted))
+                Ok((TelemetryResponse::of(fleet.now(), &noted), last))
             })
         })?;
+        drop(kept);
+        self.log.committed(last).await?;
         self.telemetry.fleet.noted(noted.applied, noted.ignored);
         Ok(serde_json::to_vec(&noted).unwrap_or_default())
     }
 
-    /// Decides on the fleet that is kept.
+    /// Decides on the fleet that is kept, as `request`, read from `body`, asks.
     pub(super) async fn decide_kept(
         &self,
         decider: &mut Decider,
         request: &FleetDecisionRequest<'_>,
-    ) -> Result<Answer, Refusal> {
+        body: &[u8],
+        caller: Option<&Caller>,
+    ) -> Result<Taken, Refusal> {
+        let records = self.records(caller);
         let mut kept = self.fleet.lock().await?;
-        let Decided { answer, noted } = change(&mut kept, |fleet| {
+        let decided = change(&mut kept, |fleet| {
             let world = Arc::clone(fleet.world());
             let deltas = request.to_deltas(&world, &|id| fleet.application_of(id))?;
             let ask = Ask {
+                request: body,
                 now: SimTime(request.now_ns),
                 epoch: request.epoch(),
                 next_boundary: request.next_boundary_ns.map(SimTime),
                 deltas,
                 dry_run: request.dry_run,
+                with_view: world.hosts.len() <= EXPLAINED_HOSTS,
             };
-            decide(fleet, decider, ask, self.fleet.log.as_ref()).map_err(|error| match error {
+            decide(fleet, decider, ask, &records).map_err(|error| match error {
                 FleetError::Delta(error) => Refusal::from(request.located(error)),
                 other => other.into(),
             })
         })?;
-        let (applied, ignored) = (noted.applied as u64, noted.ignored.len() as u64);
+        let (applied, ignored) = (decided.noted.applied as u64, decided.noted.ignored.len() as u64);
         self.telemetry.fleet.noted(applied, ignored);
-        Ok(answer)
+        Ok(Taken {
+            id: decided.id,
+            answer: decided.answer,
+            situation: decided.view.map(|view| Situation::View(Arc::new(view))),
+            last: decided.last,
+            changes: !request.dry_run,
+        })
+    }
+
+    /// Where what the fleet accepts from `caller` is kept.
+    fn records<'a>(&'a self, caller: Option<&'a Caller>) -> Records<'a> {
+        Records {
+            log: &self.log,
+            metrics: &self.telemetry.log,
+            client: caller.map(Caller::name),
+        }
+    }
+
+    /// Writes the fleet into the log whole, if much has come in since it was last; `at_the_end` if
+    /// anything has.
+    pub(super) async fn checkpoint(&self, at_the_end: bool) {
+        if !self.log.wants_checkpoint(at_the_end) {
+            return;
+        }
+        let kept = self.fleet.fleet.lock().await;
+        let Some(fleet) = kept.as_ref() else {
+            return;
+        };
+        let written = apart(true, || self.log.checkpoint(fleet, &self.telemetry.log));
+        if let Err(error) = written {
+            tracing::error!(%error, "no checkpoint of the fleet was written");
+        }
     }
 
     /// Brings the gauges of the fleet up to date.

@@ -9,7 +9,9 @@ use super::fleet::NO_FLEET;
 use crate::fleet::FleetError;
 
 /// The statuses of refused requests.
-pub(super) const STATUSES: [u16; 11] = [400, 404, 405, 408, 409, 413, 415, 422, 429, 500, 503];
+pub(super) const STATUSES: [u16; 13] = [
+    400, 401, 403, 404, 405, 408, 409, 413, 415, 422, 429, 500, 503,
+];
 
 /// Why a request is refused.
 pub(super) struct Refusal {
@@ -105,6 +107,8 @@ pub fn wire_problem(error: &WireError) -> Problem {
 fn problem(status: u16, detail: String, field: Option<String>) -> Problem {
     let (kind, title) = match status {
         400 => ("malformed-body", "The body cannot be read"),
+        401 => ("unauthorized", "It must be known who asks"),
+        403 => ("forbidden", "The client may not do this"),
         404 => ("not-found", "There is no such resource"),
         405 => (
             "method-not-allowed",
@@ -118,7 +122,7 @@ fn problem(status: u16, detail: String, field: Option<String>) -> Problem {
             "invalid-state",
             "The state is not one that can be decided on",
         ),
-        429 => ("too-many-requests", "Too many requests are in flight"),
+        429 => ("too-many-requests", "Too many requests"),
         503 => ("unavailable", "No decision can be taken at present"),
         _ => ("internal", "The service failed"),
     };

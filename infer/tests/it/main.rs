@@ -1,6 +1,7 @@
 //! Tests of the service and of the program, from outside.
 
 mod closed_loop;
+mod config;
 mod decider;
 mod decision_log;
 mod documentation;
@@ -10,5 +11,7 @@ mod kill;
 mod model;
 mod program;
 mod round_trip;
+mod secure;
 mod support;
 mod what_if;
+mod tls;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use infer::decider::{Decider, FALLBACK};
 use infer::log::DecisionLog;
+use infer::security::Security;
 use infer::service::{Limits, Service};
 use infer::source::{Loaded, Source};
 use tokio::sync::oneshot;
@@ -129,6 +130,11 @@ impl Running {
 
     pub(crate) fn start_with_log(deciders: Vec<Decider>, limits: Limits, log: DecisionLog) -> Self {
         Self::start_with(deciders, limits, |service| service.with_log(log))
+    }
+
+    /// A service that lets in whom `security` does; over TLS, the address is what counts of the URL.
+    pub(crate) fn secured(deciders: Vec<Decider>, limits: Limits, security: Security) -> Self {
+        Self::start_with(deciders, limits, |service| service.secured(security))
     }
 
     /// As [`Running::start`], with the service prepared by `prepare`.
