@@ -24,9 +24,11 @@
 //! decisions out.
 
 pub mod decider;
+pub mod openapi;
 pub mod program;
 pub mod service;
 pub mod source;
 mod telemetry;
+pub mod traces;
 
 pub use twin::wire;

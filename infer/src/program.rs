@@ -1,4 +1,6 @@
-//! The command line: `infer decide` and `infer serve`.
+//! The command line: `infer decide`, `infer serve`, and what tells about them.
+
+mod about;
 
 use std::io::{self, IsTerminal, Read, Write};
 use std::net::SocketAddr;
@@ -9,13 +11,16 @@ use std::sync::Arc;
 use anyhow::{Context, Error, Result};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use models::ModelError;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer};
 use twin::wire::{DecisionRequest, MAX_BODY_BYTES, WireError, WireErrorKind};
 use twin::world::WorldError;
 
 use crate::decider::Decider;
 use crate::service::{self, Limits, MAX_IN_FLIGHT, Service, ServiceError};
 use crate::source::{Source, SourceError};
+use crate::traces::{Traces, TracesError};
 
 /// Decides online: a fleet's state in, a checked decision out.
 ///
@@ -34,6 +39,10 @@ enum Command {
     Decide(Decide),
     /// Answer POST /v1/decisions, GET /healthz and GET /metrics over HTTP
     Serve(Serve),
+    /// Print the OpenAPI document of the service
+    Openapi,
+    /// Print the version of the program, of its messages and of its worlds
+    Version(about::Version),
 }
 
 #[derive(Debug, Args)]
@@ -107,6 +116,9 @@ struct Serve {
     /// How logs are written to standard error
     #[arg(long, env = "INFER_LOG_FORMAT", value_enum, default_value_t = Format::Text)]
     log_format: Format,
+    /// OpenTelemetry collector that gets traces (OTLP over HTTP, JSON) [default: no traces]
+    #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_name = "URL")]
+    otlp_endpoint: Option<String>,
 }
 
 fn at_least_one(text: &str) -> Result<usize, String> {
@@ -128,6 +140,8 @@ pub fn main() -> ExitCode {
     let (result, format) = match &program.command {
         Command::Decide(args) => (decide(args), args.format),
         Command::Serve(args) => (serve(args), Format::Text),
+        Command::Openapi => (about::openapi(), Format::Text),
+        Command::Version(args) => (about::version(args), Format::Text),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -181,7 +195,17 @@ fn read_state(input: impl Read) -> Result<Vec<u8>> {
 }
 
 fn serve(args: &Serve) -> Result<()> {
-    log_to_stderr(args.log_format);
+    let endpoint = args.otlp_endpoint.as_deref().filter(|url| !url.is_empty());
+    let traces = endpoint.map(Traces::to).transpose()?;
+    log_to_stderr(args.log_format, traces.as_ref());
+    let served = serve_until_told(args);
+    if let Some(traces) = traces {
+        traces.end();
+    }
+    served
+}
+
+fn serve_until_told(args: &Serve) -> Result<()> {
     let source = args.chosen.source()?;
     let world = Arc::new(source.world(args.chosen.world.as_deref())?);
     if let Some(caution) = source.caution(&world) {
@@ -218,17 +242,20 @@ fn serve(args: &Serve) -> Result<()> {
     })
 }
 
-fn log_to_stderr(format: Format) {
+fn log_to_stderr(format: Format, traces: Option<&Traces>) {
     let filter = EnvFilter::try_from_env("INFER_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    let subscriber = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let lines = tracing_subscriber::fmt::layer()
         .with_writer(io::stderr)
         .with_ansi(io::stderr().is_terminal());
-    // Where a subscriber is set already, that one goes on.
-    let _ = match format {
-        Format::Text => subscriber.try_init(),
-        Format::Json => subscriber.json().try_init(),
+    let lines = match format {
+        Format::Text => lines.with_filter(filter).boxed(),
+        Format::Json => lines.json().with_filter(filter).boxed(),
     };
+    let subscriber = tracing_subscriber::registry()
+        .with(lines)
+        .with(traces.map(Traces::layer));
+    // Where a subscriber is set already, that one goes on.
+    let _ = subscriber.try_init();
 }
 
 /// Completes when the process is asked to end.
@@ -296,7 +323,7 @@ fn exit_code(error: &Error) -> u8 {
         if cause.is::<WireError>() {
             return 65;
         }
-        if cause.is::<WorldError>() {
+        if cause.is::<WorldError>() || cause.is::<TracesError>() {
             return 64;
         }
         if let Some(error) = cause.downcast_ref::<SourceError>() {

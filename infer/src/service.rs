@@ -5,6 +5,7 @@
 //! | `POST /v1/decisions` | a [`DecisionResponse`](twin::wire::DecisionResponse) to a [`DecisionRequest`] |
 //! | `GET /healthz` | 200 while decisions are taken, 503 once the service shuts down |
 //! | `GET /metrics` | metrics in Prometheus' text format |
+//! | `GET /openapi.json` | the description of all of this ([`crate::openapi`]), `/docs` for people |
 //!
 //! What goes wrong is told by a [`Problem`] document. Work is bounded everywhere: requests in
 //! flight (429 beyond), bytes of a body (413 beyond), the time a body may take (408 beyond) and
@@ -15,6 +16,9 @@
 
 mod body;
 mod decisions;
+mod document;
+mod health;
+mod observe;
 mod pool;
 mod problem;
 
@@ -26,19 +30,22 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, State};
+use axum::extract::DefaultBodyLimit;
 use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, oneshot};
 use twin::wire::MAX_BODY_BYTES;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
-use self::decisions::decisions;
+use self::document::{Document, method_not_allowed, not_found};
+use self::health::{Health, HealthStatus};
 use self::pool::Pool;
+use self::problem::STATUSES;
 pub use self::problem::wire_problem;
-use self::problem::{Refusal, STATUSES};
 use crate::decider::Decider;
 use crate::telemetry::Telemetry;
 
@@ -116,13 +123,13 @@ impl Service {
     ) -> Result<Self, ServiceError> {
         let first = deciders.first().ok_or(ServiceError::NoDecider)?;
         let world = first.world();
-        let health = serde_json::json!({
-            "status": "ok",
-            "world": world.name,
-            "world_hash": world.hash,
-            "policy": first.policy(),
-            "model_sha256": first.model_sha256().map(|hash| hash.as_ref()),
-        });
+        let health = Health {
+            status: HealthStatus::Ok,
+            world: world.name.clone(),
+            world_hash: world.hash.clone(),
+            policy: first.policy().into(),
+            model_sha256: first.model_sha256().map(|hash| hash.to_string()),
+        };
         let telemetry = Telemetry::new(
             &STATUSES,
             [
@@ -136,10 +143,11 @@ impl Service {
             .map_err(|source| ServiceError::Listen { address, source })?;
         let app = App {
             limits,
-            health: health.to_string(),
+            health,
             permits: Semaphore::new(limits.in_flight),
             pool: Pool::new(deciders),
             telemetry,
+            document: Document::new(),
             draining: AtomicBool::new(false),
         };
         Ok(Self {
@@ -209,12 +217,13 @@ impl Service {
 }
 
 /// What the handlers share.
-struct App {
+pub(crate) struct App {
     limits: Limits,
-    health: String,
+    health: Health,
     permits: Semaphore,
     pool: Pool,
     telemetry: Telemetry,
+    document: Document,
     draining: AtomicBool,
 }
 
@@ -226,44 +235,30 @@ impl std::fmt::Debug for App {
     }
 }
 
+/// Every operation, with its description.
+pub(crate) fn operations() -> OpenApiRouter<Arc<App>> {
+    OpenApiRouter::new()
+        .routes(routes!(decisions::decisions))
+        .routes(routes!(health::healthz))
+        .routes(routes!(health::metrics_page))
+        .routes(routes!(document::openapi))
+}
+
 fn router(app: Arc<App>) -> Router {
-    Router::new()
-        .route("/v1/decisions", post(decisions))
-        .route("/healthz", get(healthz))
-        .route("/metrics", get(metrics_page))
+    let (router, _) = operations().split_for_parts();
+    router
+        .merge(document::pages())
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(DefaultBodyLimit::max(app.limits.body_bytes))
+        .layer(from_fn_with_state(Arc::clone(&app), observe::observe))
         .with_state(app)
-}
-
-async fn healthz(State(app): State<Arc<App>>) -> Response {
-    if app.draining.load(Ordering::Relaxed) {
-        return Refusal::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "the service is shutting down",
-        )
-        .into_response(&app);
-    }
-    json(StatusCode::OK, app.health.clone().into_bytes())
-}
-
-async fn metrics_page(State(app): State<Arc<App>>) -> Response {
-    let text = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
-    ([(header::CONTENT_TYPE, text)], app.telemetry.render()).into_response()
-}
-
-async fn not_found(State(app): State<Arc<App>>) -> Response {
-    let detail = "there are POST /v1/decisions, GET /healthz and GET /metrics";
-    Refusal::new(StatusCode::NOT_FOUND, detail).into_response(&app)
-}
-
-async fn method_not_allowed(State(app): State<Arc<App>>) -> Response {
-    let detail = "there are POST /v1/decisions, GET /healthz and GET /metrics";
-    Refusal::new(StatusCode::METHOD_NOT_ALLOWED, detail).into_response(&app)
 }
 
 fn json(status: StatusCode, body: Vec<u8>) -> Response {
     let json = HeaderValue::from_static("application/json");
     (status, [(header::CONTENT_TYPE, json)], body).into_response()
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,21 +8,46 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::time::timeout;
-use twin::wire::DecisionRequest;
+use twin::wire::{DecisionRequest, DecisionResponse};
 
-use super::problem::Refusal;
+use super::observe::{SERVER_TIMING, server_timing};
+use super::problem::{BodyRefusals, Refusal};
 use super::{App, INLINE_BYTES, WAIT_LIMIT, json};
 use crate::decider::{Answer, Decider};
+use crate::openapi;
+use crate::traces;
 
+/// Decide
+///
+/// Takes the state of a fleet, answers with a decision that an independent checker has found
+/// feasible.
+#[utoipa::path(
+    post,
+    path = "/v1/decisions",
+    operation_id = "decide",
+    tag = "decisions",
+    request_body(content = DecisionRequest, example = json!(openapi::example_request())),
+    responses(
+        (status = 200, description = "The decision.", body = DecisionResponse,
+         example = json!(openapi::example_response())),
+        BodyRefusals,
+    ),
+    security(("bearer" = []), ()),
+)]
 pub(super) async fn decisions(State(app): State<Arc<App>>, request: Request) -> Response {
     match app.decide(request).await {
-        Ok(body) => json(StatusCode::OK, body),
+        Ok(answer) => {
+            let timing = server_timing("decide", answer.elapsed);
+            let mut response = json(StatusCode::OK, answer.body);
+            response.headers_mut().insert(SERVER_TIMING, timing);
+            response
+        }
         Err(refusal) => refusal.into_response(&app),
     }
 }
 
 impl App {
-    async fn decide(&self, request: Request) -> Result<Vec<u8>, Refusal> {
+    async fn decide(&self, request: Request) -> Result<Answer, Refusal> {
         let _admitted = self.admit()?;
         let body = self.json_body(request).await?;
         let waited = timeout(WAIT_LIMIT, self.pool.take()).await;
@@ -48,14 +73,14 @@ impl App {
             tracing::error!(%reason, "the fallback failed: nothing is changed");
         }
         tracing::debug!(elapsed_us = answer.elapsed.as_secs_f64() * 1e6, "decided");
-        Ok(answer.body)
+        Ok(answer)
     }
 }
 
 /// Reads the request and answers it. A panic, which would be a defect, becomes a status of 500.
 fn decide(decider: &mut Decider, body: &[u8]) -> Result<Answer, Refusal> {
     let decided = catch_unwind(AssertUnwindSafe(|| {
-        let request = DecisionRequest::from_json(body)?;
+        let request = traces::parse(body.len()).in_scope(|| DecisionRequest::from_json(body))?;
         decider.answer(&request)
     }));
     match decided {
