@@ -246,10 +246,7 @@ fn what_is_deployed_names_what_there_is() {
             .filter(|word| word.starts_with("INFER_") && *word != "INFER_LOG")
             .collect();
         for variable in variables {
-            assert!(
-                help.contains(&format!("[env: {variable}=")),
-                "{file}: {variable}"
-            );
+            assert!(help.contains(&format!("{variable}=")), "{file}: {variable}");
         }
         let settings = text.lines().filter(|line| !line.starts_with('#'));
         let words = settings.flat_map(str::split_whitespace);

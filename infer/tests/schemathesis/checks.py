@@ -1,13 +1,17 @@
 """What the service promises beyond its OpenAPI document, held against every answer."""
 
-import re
+import copy
+import json
+import zlib
+from pathlib import Path
 
 import schemathesis
+
+EXAMPLE = Path(__file__).resolve().parent.parent.parent / "examples/request.json"
 
 PROBLEM = "urn:problem-type:infer:"
 # Statuses that a wrong value gets, which the problem document must place.
 WRONG_VALUE = {400, 422}
-FIELD = re.compile(r"^[A-Za-z0-9_\[\].?-]+$|^body$")
 
 
 def problem(response):
@@ -15,6 +19,40 @@ def problem(response):
     if response.headers.get("content-type") != ["application/problem+json"]:
         return None
     return response.json()
+
+
+def whole(value):
+    """`value` with 1 in place of 1.0: JSON Schema takes both for integers, the service only 1."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, list):
+        return [whole(item) for item in value]
+    if isinstance(value, dict):
+        return {name: whole(item) for name, item in value.items()}
+    return value
+
+
+def grafted(body):
+    """The example with one part of `body`: closer to what the world allows than chance comes."""
+    if not (isinstance(body, dict) and isinstance(body.get("state"), dict)):
+        return body
+    dice = zlib.crc32(json.dumps(body, sort_keys=True).encode())
+    example = json.loads(EXAMPLE.read_text())
+    parts = sorted(example["state"].keys() & body["state"].keys())
+    if dice % 4 == 0 or not parts:
+        return body
+    part = parts[dice // 4 % len(parts)]
+    example["state"][part] = copy.deepcopy(body["state"][part])
+    return example
+
+
+@schemathesis.hook
+def before_call(ctx, case, kwargs):
+    """Sends valid messages in a form that reaches the depths of the service."""
+    if case.meta is None or not case.meta.generation.mode.is_positive:
+        return
+    if case.operation.label == "POST /v1/decisions":
+        case.body = grafted(whole(case.body))
 
 
 @schemathesis.check
