@@ -5,6 +5,9 @@ set shell := ["bash", "-euo", "pipefail", "-c"]
 # The Python that has notebooks/requirements.txt installed.
 python := env("PYTHON", "python3")
 
+# The Python that has infer/tests/schemathesis/requirements.txt and infer/deploy/requirements.txt.
+service_python := env("SERVICE_PYTHON", python)
+
 # List the recipes
 [private]
 default:
@@ -51,6 +54,30 @@ notebook:
     RESULTS_DIR="$scratch/quickstart" {{ python }} -m nbconvert --execute --to notebook \
         --ExecutePreprocessor.timeout=300 --output-dir "$scratch" notebooks/01-results.ipynb
 
+# The running service against its OpenAPI document, with every check of schemathesis
+schemathesis *args:
+    cargo build -p infer --bin infer
+    {{ service_python }} infer/tests/schemathesis/run.py "$({{ just_executable() }} target-dir)/debug/infer" {{ args }}
+
+# The files of infer/deploy: manifests, unit, alerts and their tests; `--all` wants every tool
+deploy-files *args:
+    {{ service_python }} infer/deploy/check.py {{ args }}
+
+# The alerts and their unit tests alone
+promtool:
+    promtool check rules infer/deploy/prometheus/alerts.yml
+    cd infer/deploy/prometheus && promtool test rules alerts_test.yml
+
+# Size, start-up time and memory of the service, built for release
+footprint *args:
+    cargo build --locked --release -p infer --bin infer
+    {{ python }} infer/benches/footprint.py "$({{ just_executable() }} target-dir)/release/infer" {{ args }}
+
+# Where cargo builds
+[private]
+target-dir:
+    @cargo metadata --no-deps --format-version 1 | {{ python }} -c 'import json, sys; print(json.load(sys.stdin)["target_directory"])'
+
 # Benchmarks; their figures stand in the README
 bench:
     cargo bench
@@ -68,4 +95,4 @@ advisories:
     cargo deny --locked check advisories
 
 # Everything that a change must pass
-ci: fmt typos deny clippy doc test notebook
+ci: fmt typos deny deploy-files clippy doc test schemathesis notebook

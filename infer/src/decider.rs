@@ -24,6 +24,7 @@ use twin::world::World;
 use crate::range::{self, Search};
 use crate::registry::{Entry, Role, Serving};
 use crate::source::{self, Loaded, Source, SourceError};
+use crate::traces;
 
 /// The policy that decides where the one asked for does not.
 pub const FALLBACK: &str = "least-loaded";
@@ -347,7 +348,8 @@ fn attempt(
     decision: &mut Decision,
 ) -> Result<(), Rejection> {
     decision.clear();
-    policy.decide(observation, decision)?;
+    traces::decide(policy.name()).in_scope(|| policy.decide(observation, decision))?;
+    let _check = traces::check(policy.name()).entered();
     checker::check(observation, decision).map_err(|source| Rejection::Infeasible {
         policy: policy.name().into(),
         source,

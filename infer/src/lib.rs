@@ -30,6 +30,7 @@ pub mod explain;
 mod files;
 pub mod fleet;
 pub mod log;
+pub mod openapi;
 pub mod pricing;
 pub mod program;
 pub mod range;
@@ -42,6 +43,7 @@ pub mod shadow;
 pub mod source;
 mod telemetry;
 pub mod tls;
+pub mod traces;
 pub mod trust;
 
 pub use twin::wire;

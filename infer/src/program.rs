@@ -1,5 +1,6 @@
 //! The command line: `infer decide`, `infer serve`, and what tells about them.
 
+mod about;
 mod log;
 mod show_config;
 mod token;
@@ -11,7 +12,9 @@ use std::sync::Arc;
 use anyhow::{Context, Error, Result};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use models::ModelError;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer};
 use twin::World;
 use twin::decision_log::LogError;
 use twin::wire::{DecisionRequest, MAX_BODY_BYTES, WireError, WireErrorKind};
@@ -24,6 +27,7 @@ use crate::decider::Decider;
 use crate::security::{Security, SecurityError};
 use crate::service::{self, Limits, Service, ServiceError};
 use crate::source::{Source, SourceError};
+use crate::traces::{Traces, TracesError};
 use crate::trust::Trust;
 
 /// Decides online: a fleet's state in, a checked decision out.
@@ -50,6 +54,10 @@ enum Command {
     ShowConfig(show_config::ShowConfig),
     /// Make tokens, which clients show to the service
     Token(token::Token),
+    /// Print the OpenAPI document of the service
+    Openapi,
+    /// Print the version of the program, of its messages and of its worlds
+    Version(about::Version),
 }
 
 impl Policy {
@@ -94,6 +102,8 @@ pub fn main() -> ExitCode {
         Command::Log(args) => (log::run(args), Format::Text),
         Command::ShowConfig(args) => (show_config::show(args), Format::Text),
         Command::Token(args) => (token::token(args), Format::Text),
+        Command::Openapi => (about::openapi(), Format::Text),
+        Command::Version(args) => (about::version(args), Format::Text),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -151,7 +161,17 @@ fn serve(args: &Serve) -> Result<()> {
     let settings = args.flags.settings()?;
     let config = settings.config()?;
     config.check_exposure(&settings)?;
-    log_to_stderr(&config.telemetry);
+    let endpoint = config.telemetry.otlp_endpoint.as_ref();
+    let traces = endpoint.map(|url| Traces::to(url.as_str())).transpose()?;
+    log_to_stderr(&config.telemetry, traces.as_ref());
+    let served = serve_until_told(&config);
+    if let Some(traces) = traces {
+        traces.end();
+    }
+    served
+}
+
+fn serve_until_told(config: &Config) -> Result<()> {
     let source = config.policy.source()?;
     let world = Arc::new(source.world(config.policy.world.as_deref())?);
     if let Some(caution) = source.caution(&world) {
@@ -206,17 +226,20 @@ async fn answer(
     Ok(())
 }
 
-fn log_to_stderr(telemetry: &Telemetry) {
+fn log_to_stderr(telemetry: &Telemetry, traces: Option<&Traces>) {
     let filter = EnvFilter::try_new(&telemetry.log).unwrap_or_else(|_| EnvFilter::new("info"));
-    let subscriber = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let lines = tracing_subscriber::fmt::layer()
         .with_writer(io::stderr)
         .with_ansi(io::stderr().is_terminal());
-    // Where a subscriber is set already, that one goes on.
-    let _ = match telemetry.log_format {
-        LogFormat::Text => subscriber.try_init(),
-        LogFormat::Json => subscriber.json().try_init(),
+    let lines = match telemetry.log_format {
+        LogFormat::Text => lines.with_filter(filter).boxed(),
+        LogFormat::Json => lines.json().with_filter(filter).boxed(),
     };
+    let subscriber = tracing_subscriber::registry()
+        .with(lines)
+        .with(traces.map(Traces::layer));
+    // Where a subscriber is set already, that one goes on.
+    let _ = subscriber.try_init();
 }
 
 /// Completes when the process is asked to end.
@@ -290,7 +313,7 @@ fn exit_code(error: &Error) -> u8 {
                 _ => 64,
             };
         }
-        if cause.is::<WorldError>() {
+        if cause.is::<WorldError>() || cause.is::<TracesError>() {
             return 64;
         }
         if let Some(error) = cause.downcast_ref::<SourceError>() {

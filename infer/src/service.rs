@@ -31,12 +31,15 @@ mod blocking;
 mod body;
 mod connections;
 mod decisions;
+mod document;
 mod explain;
 mod fleet;
 mod guard;
+mod health;
 mod limits;
 mod log;
 mod models;
+mod observe;
 mod pool;
 mod problem;
 mod ready;
@@ -63,18 +66,21 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use twin::wire::MAX_BODY_BYTES;
 use twin::world::World;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use self::access::{ENDPOINTS, Endpoint};
 use self::blocking::COMPUTATIONS_IN_FLIGHT;
 use self::connections::Bounds;
-use self::decisions::decisions;
+use self::document::{Document, method_not_allowed, not_found};
 use self::fleet::KeptFleet;
 use self::guard::guard;
+use self::health::{Health, HealthStatus};
 use self::limits::limits;
 use self::log::{list_decisions, outcomes, show_decision};
 use self::pool::Pool;
 pub use self::problem::wire_problem;
-use self::problem::{Refusal, STATUSES};
+use self::problem::STATUSES;
 use self::ready::readyz;
 use self::validate::validate;
 use self::what_if::what_if;
@@ -100,9 +106,6 @@ const WAIT_LIMIT: Duration = Duration::from_secs(5);
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(30);
 /// States up to this many bytes are decided on the thread that read them.
 const INLINE_BYTES: usize = 256 << 10;
-
-/// What there is, for those who ask for something else.
-const RESOURCES: &str = "GET /openapi.json tells what there is";
 
 /// Bounds of the service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -190,13 +193,13 @@ impl Service {
     ) -> Result<Self, ServiceError> {
         let first = deciders.first().ok_or(ServiceError::NoDecider)?;
         let world = first.world();
-        let health = serde_json::json!({
-            "status": "ok",
-            "world": world.name,
-            "world_hash": world.hash,
-            "policy": first.policy(),
-            "model_sha256": first.model_sha256().map(|hash| hash.as_ref()),
-        });
+        let health = Health {
+            status: HealthStatus::Ok,
+            world: world.name.clone(),
+            world_hash: world.hash.clone(),
+            policy: first.policy().into(),
+            model_sha256: first.model_sha256().map(|hash| hash.to_string()),
+        };
         let telemetry = Telemetry::new(
             &STATUSES,
             [
@@ -214,7 +217,7 @@ impl Service {
             trust,
             world: Arc::clone(world),
             computations: Arc::new(Semaphore::new(COMPUTATIONS_IN_FLIGHT)),
-            health: health.to_string(),
+            health,
             permits: Semaphore::new(limits.in_flight),
             fleet: KeptFleet::new(world),
             pool: Pool::new(deciders),
@@ -222,6 +225,7 @@ impl Service {
             log: DecisionLog::default(),
             security: Security::open(),
             endpoints: ENDPOINTS,
+            document: Document::new(),
             draining: AtomicBool::new(false),
         };
         Ok(Self { listener, app })
@@ -303,14 +307,14 @@ impl Service {
 }
 
 /// What the handlers share.
-struct App {
+pub(crate) struct App {
     limits: Limits,
     world: Arc<World>,
     /// Policies, decisions of late, comparisons.
     trust: Trust,
     /// Long computations that may be under way.
     computations: Arc<Semaphore>,
-    health: String,
+    health: Health,
     permits: Semaphore,
     pool: Pool,
     fleet: KeptFleet,
@@ -318,6 +322,7 @@ struct App {
     log: DecisionLog,
     security: Security,
     endpoints: &'static [Endpoint],
+    document: Document,
     draining: AtomicBool,
 }
 
@@ -338,10 +343,20 @@ impl App {
     }
 }
 
+/// Every operation, with its description.
+pub(crate) fn operations() -> OpenApiRouter<Arc<App>> {
+    OpenApiRouter::new()
+        .routes(routes!(decisions::decisions))
+        .routes(routes!(health::healthz))
+        .routes(routes!(health::metrics_page))
+        .routes(routes!(document::openapi))
+}
+
 fn router(app: Arc<App>) -> Router {
-    Router::new()
+    let (router, _) = operations().split_for_parts();
+    router
         .merge(fleet::routes())
-        .route("/v1/decisions", post(decisions).get(list_decisions))
+        .route("/v1/decisions", get(list_decisions))
         .route("/v1/decisions/{id}", get(show_decision))
         .route("/v1/outcomes", post(outcomes))
         .route("/v1/decisions:validate", post(validate))
@@ -352,42 +367,19 @@ fn router(app: Arc<App>) -> Router {
         .route("/v1/models:end-shadow", post(models::end_shadow))
         .route("/v1/models/{key}", delete(models::unload).post(models::act))
         .route("/v1/limits", get(limits))
-        .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
-        .route("/metrics", get(metrics_page))
+        .merge(document::pages())
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(from_fn_with_state(Arc::clone(&app), guard))
+        .layer(from_fn_with_state(Arc::clone(&app), observe::observe))
         .with_state(app)
-}
-
-async fn healthz(State(app): State<Arc<App>>) -> Response {
-    if app.draining.load(Ordering::Relaxed) {
-        return Refusal::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "the service is shutting down",
-        )
-        .into_response(&app);
-    }
-    json(StatusCode::OK, app.health.clone().into_bytes())
-}
-
-async fn metrics_page(State(app): State<Arc<App>>) -> Response {
-    app.tell_shadow();
-    let text = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
-    app.show_fleet().await;
-    ([(header::CONTENT_TYPE, text)], app.telemetry.render()).into_response()
-}
-
-async fn not_found(State(app): State<Arc<App>>) -> Response {
-    Refusal::new(StatusCode::NOT_FOUND, RESOURCES).into_response(&app)
-}
-
-async fn method_not_allowed(State(app): State<Arc<App>>) -> Response {
-    Refusal::new(StatusCode::METHOD_NOT_ALLOWED, RESOURCES).into_response(&app)
 }
 
 fn json(status: StatusCode, body: Vec<u8>) -> Response {
     let json = HeaderValue::from_static("application/json");
     (status, [(header::CONTENT_TYPE, json)], body).into_response()
 }
+
+#[cfg(test)]
+mod tests;

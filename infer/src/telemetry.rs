@@ -1,10 +1,20 @@
 //! What the service measures about itself, for Prometheus.
 
+mod requests;
+
+use std::sync::Arc;
+
 use metrics::{
     Counter, Gauge, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram,
     gauge, histogram,
 };
-use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use metrics_exporter_prometheus::{
+    Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder,
+};
+use metrics_process::Collector;
+use twin::wire::SCHEMA;
+
+use self::requests::{REQUEST_BUCKETS_S, Requests};
 
 use crate::decider::{Answer, Rejection};
 use crate::fleet::metrics::FleetMetrics;
@@ -18,6 +28,10 @@ const DECISION_BUCKETS_S: [f64; 14] = [
 
 /// The handles of all metrics of one service.
 pub(crate) struct Telemetry {
+    recorder: Arc<PrometheusRecorder>,
+    process: Collector,
+    /// What is measured of every request.
+    pub(crate) requests: Requests,
     prometheus: PrometheusHandle,
     by_policy: Counter,
     by_fallback: Counter,
@@ -48,18 +62,29 @@ impl Telemetry {
         info: [(&'static str, String); 3],
     ) -> Result<Self, metrics_exporter_prometheus::BuildError> {
         let duration = Matcher::Full("infer_decision_duration_seconds".into());
+        let requests = Matcher::Full(requests::DURATION.into());
         let recorder = PrometheusBuilder::new()
             .set_buckets_for_metric(duration, &DECISION_BUCKETS_S)?
             .set_buckets_for_metric(Matcher::Full(SYNC_SECONDS.into()), &SYNC_BUCKETS_S)?
+            .set_buckets_for_metric(requests, &REQUEST_BUCKETS_S)?
             .build_recorder();
+        let recorder = Arc::new(recorder);
         let prometheus = recorder.handle();
-        Ok(metrics::with_local_recorder(&recorder, || {
+        Ok(metrics::with_local_recorder(&*recorder, || {
+            let process = Collector::default();
+            process.describe();
             describe();
             gauge!("infer_service_info", &info).set(1.0);
+            gauge!("infer_build_info", "version" => env!("CARGO_PKG_VERSION"),
+                "schema" => SCHEMA.to_string())
+            .set(1.0);
             let outcome = |o: &'static str| counter!("infer_decisions_total", "outcome" => o);
             let fallback = |r: &'static str| counter!("infer_fallbacks_total", "reason" => r);
             let rejected = |status: u16| counter!("infer_rejected_requests_total", "status" => status.to_string());
             let telemetry = Self {
+                recorder: Arc::clone(&recorder),
+                process,
+                requests: Requests::new(Arc::clone(&recorder)),
                 prometheus,
                 by_policy: outcome("policy"),
                 by_fallback: outcome("fallback"),
@@ -80,6 +105,7 @@ impl Telemetry {
 
     /// The metrics page.
     pub(crate) fn render(&self) -> String {
+        metrics::with_local_recorder(&*self.recorder, || self.process.collect());
         self.prometheus.render()
     }
 
@@ -117,6 +143,15 @@ impl Telemetry {
 
 fn describe() {
     describe_gauge!("infer_service_info", "What is served; always 1.");
+    describe_gauge!(
+        "infer_build_info",
+        "What the program is: its version, and that of the messages; always 1."
+    );
+    describe_histogram!(
+        requests::DURATION,
+        Unit::Seconds,
+        "Time from the head of a request to that of its response, by route, method and status."
+    );
     describe_counter!(
         "infer_decisions_total",
         "Decisions sent, by who took them: the policy, the fallback, or none (no change)."

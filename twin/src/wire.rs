@@ -60,6 +60,7 @@ pub const MAX_BODY_BYTES: usize = 32 << 20;
 
 /// Asks for a decision.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct DecisionRequest<'a> {
     /// Version of the schema: [`SCHEMA`].
@@ -79,6 +80,7 @@ pub struct DecisionRequest<'a> {
 
 /// Names a world.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct WorldName<'a> {
     /// Its name.
@@ -95,6 +97,7 @@ pub struct WorldName<'a> {
 
 /// What is observed of a fleet.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct FleetState<'a> {
     /// The time.
@@ -107,12 +110,15 @@ pub struct FleetState<'a> {
     pub next_request: u64,
     /// One entry a host of the world, in its order.
     #[serde(borrow, deserialize_with = "bounded::<_, _, MAX_HOSTS>")]
+    #[cfg_attr(feature = "openapi", schema(max_items = 100_000))]
     pub hosts: Vec<HostState<'a>>,
     /// Requests under way, sorted by number.
     #[serde(borrow, deserialize_with = "bounded::<_, _, MAX_REQUESTS>")]
+    #[cfg_attr(feature = "openapi", schema(max_items = 1_000_000))]
     pub requests: Vec<RequestState<'a>>,
     /// Transfers under way, in any order.
     #[serde(deserialize_with = "bounded::<_, _, MAX_TRANSFERS>")]
+    #[cfg_attr(feature = "openapi", schema(max_items = 1_000_000))]
     pub transfers: Vec<TransferState>,
     /// Migrations under way, in the order in which they were asked for; not there if there is none.
     #[serde(
@@ -120,17 +126,20 @@ pub struct FleetState<'a> {
         skip_serializing_if = "Vec::is_empty",
         deserialize_with = "bounded::<_, _, MAX_MIGRATIONS>"
     )]
+    #[cfg_attr(feature = "openapi", schema(max_items = 100_000))]
     pub migrations: Vec<MigrationState>,
     /// One entry an application of the world, in its order.
     #[serde(
         borrow,
         deserialize_with = "bounded::<_, _, { world::MAX_APPLICATIONS }>"
     )]
+    #[cfg_attr(feature = "openapi", schema(max_items = 256))]
     pub arrival_rates: Vec<ArrivalRates<'a>>,
 }
 
 /// Why a decision is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Epoch {
     /// An interval boundary: everything may be decided.
@@ -143,6 +152,7 @@ pub enum Epoch {
 
 /// What is observed of a host.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct HostState<'a> {
     /// Its name; checked where it is there.
@@ -163,10 +173,12 @@ pub struct HostState<'a> {
     pub ready_at_ns: Option<u64>,
     /// Fragments that wait for memory or the boot, first in first out.
     #[serde(deserialize_with = "bounded::<_, _, MAX_LISTED>")]
+    #[cfg_attr(feature = "openapi", schema(max_items = 1_000_000))]
     pub queue: Vec<FragmentName>,
     /// Fragments placed here that have not ended (waiting, queued or running), in the order of
     /// placement.
     #[serde(deserialize_with = "bounded::<_, _, MAX_LISTED>")]
+    #[cfg_attr(feature = "openapi", schema(max_items = 1_000_000))]
     pub resident: Vec<FragmentName>,
     /// Speed relative to the rated one; 1 if absent.
     #[serde(
@@ -174,6 +186,7 @@ pub struct HostState<'a> {
         skip_serializing_if = "Option::is_none",
         deserialize_with = "present"
     )]
+    #[cfg_attr(feature = "openapi", schema(exclusive_minimum = 0))]
     pub speed: Option<f64>,
     /// CPU credits left of a burstable size; the initial ones if absent.
     #[serde(
@@ -188,11 +201,13 @@ pub struct HostState<'a> {
         skip_serializing_if = "Vec::is_empty",
         deserialize_with = "bounded::<_, _, MAX_MODELS>"
     )]
+    #[cfg_attr(feature = "openapi", schema(max_items = 64))]
     pub models: Vec<ModelState<'a>>,
 }
 
 /// What is observed of a model on a host.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ModelState<'a> {
     /// Its name.
@@ -210,6 +225,7 @@ pub struct ModelState<'a> {
 
 /// Where a host is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Lifecycle {
     /// Draws no power, costs nothing, serves nothing.
@@ -224,6 +240,7 @@ pub enum Lifecycle {
 
 /// Names a fragment of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct FragmentName {
     /// Number of the request.
@@ -234,6 +251,7 @@ pub struct FragmentName {
 
 /// What is observed of a request.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct RequestState<'a> {
     /// Its number.
@@ -271,6 +289,7 @@ pub struct RequestState<'a> {
 
 /// How a request was deployed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct DeployedState<'a> {
     /// Name of the variant.
@@ -280,11 +299,13 @@ pub struct DeployedState<'a> {
     pub outputs_left: u16,
     /// One entry a fragment of the variant, in its order.
     #[serde(deserialize_with = "bounded::<_, _, { world::MAX_FRAGMENTS }>")]
+    #[cfg_attr(feature = "openapi", schema(max_items = 16))]
     pub fragments: Vec<FragmentState>,
 }
 
 /// What is observed of a fragment.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct FragmentState {
     /// Position of the host it is placed on.
@@ -294,11 +315,13 @@ pub struct FragmentState {
     /// Inputs it still waits for.
     pub inputs_left: u16,
     /// Service it has had, in million instructions; 0 unless it runs or is paused.
+    #[cfg_attr(feature = "openapi", schema(minimum = 0))]
     pub attained_mi: f64,
 }
 
 /// Where a fragment is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Phase {
     /// Waits for inputs.
@@ -315,6 +338,7 @@ pub enum Phase {
 
 /// What is observed of a transfer: either what is left to send, or when the last bit arrives.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct TransferState {
     /// Number of the request it belongs to.
@@ -339,6 +363,7 @@ pub struct TransferState {
         skip_serializing_if = "Option::is_none",
         deserialize_with = "present"
     )]
+    #[cfg_attr(feature = "openapi", schema(minimum = 0))]
     pub bits_left: Option<f64>,
     /// When the last bit arrives, where all are sent.
     #[serde(
@@ -351,6 +376,7 @@ pub struct TransferState {
 
 /// What is observed of a migration under way.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct MigrationState {
     /// Number of the request.
@@ -376,29 +402,38 @@ pub struct MigrationState {
     /// For how long.
     pub stage_elapsed_ns: u64,
     /// What has been sent in this stage, in MiB.
+    #[cfg_attr(feature = "openapi", schema(minimum = 0))]
     pub stage_sent_mib: f64,
     /// Pages that the destination lacked when this stage began, in MiB.
+    #[cfg_attr(feature = "openapi", schema(minimum = 0))]
     pub left_mib: f64,
     /// What the last transfer got, or what is expected before there was one, in MiB/s.
+    #[cfg_attr(feature = "openapi", schema(minimum = 0))]
     pub bandwidth_mib_per_s: f64,
     /// Whether it resumes, or has resumed, before its memory is there.
     pub post_copy: bool,
     /// Rounds that have ended.
     pub rounds: u32,
     /// Memory and execution state sent in stages that have ended, in MiB.
+    #[cfg_attr(feature = "openapi", schema(minimum = 0))]
     pub sent_mib: f64,
     /// Image layers fetched in stages that have ended, in MiB.
+    #[cfg_attr(feature = "openapi", schema(minimum = 0))]
     pub fetched_mib: f64,
     /// Length of the stages that have ended, in s.
+    #[cfg_attr(feature = "openapi", schema(minimum = 0))]
     pub total_s: f64,
     /// The part of these in which the fragment was paused, in s.
+    #[cfg_attr(feature = "openapi", schema(minimum = 0))]
     pub downtime_s: f64,
     /// The part of these that it lost to memory that had not come, in s.
+    #[cfg_attr(feature = "openapi", schema(minimum = 0))]
     pub stall_s: f64,
 }
 
 /// What a migration is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum MigrationStage {
     /// The destination fetches image layers.
@@ -427,6 +462,7 @@ pub enum MigrationStage {
 
 /// How often an application is asked for.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ArrivalRates<'a> {
     /// Name of the application.
@@ -434,11 +470,13 @@ pub struct ArrivalRates<'a> {
     pub application: Cow<'a, str>,
     /// Exponentially decayed counts of arrivals over time constants of 2, 10 and 60 s, each over
     /// its time constant: requests per second.
+    #[cfg_attr(feature = "openapi", schema(min_items = 3, max_items = 3))]
     pub per_s: [f64; RATE_WINDOWS],
 }
 
 /// Answers a [`DecisionRequest`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct DecisionResponse<'a> {
     /// Its id in the log of decisions; the service gives one, a single decision has none.
@@ -473,6 +511,7 @@ pub struct DecisionResponse<'a> {
     )]
     pub fallback_reason: Option<Cow<'a, str>>,
     /// Time from the parsed state to the checked decision, in microseconds.
+    #[cfg_attr(feature = "openapi", schema(minimum = 0))]
     pub decision_time_us: f64,
     /// What of the state lies outside of what the model was trained on; not there if nothing does,
     /// or if that is not known.
@@ -499,13 +538,16 @@ pub struct InputRange<'a> {
 
 /// A decision.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct DecisionBody<'a> {
     /// Hosts to turn on or off; hosts that are not named stay as they are.
     #[serde(deserialize_with = "bounded::<_, _, MAX_HOSTS>")]
+    #[cfg_attr(feature = "openapi", schema(max_items = 100_000))]
     pub provisioning: Vec<PowerAction>,
     /// Variant and hosts of waiting requests; requests that are not named go on waiting.
     #[serde(borrow, deserialize_with = "bounded::<_, _, MAX_REQUESTS>")]
+    #[cfg_attr(feature = "openapi", schema(max_items = 1_000_000))]
     pub deployments: Vec<Deployment<'a>>,
     /// Running fragments to move to other hosts; not there if none is.
     #[serde(
@@ -513,11 +555,13 @@ pub struct DecisionBody<'a> {
         skip_serializing_if = "Vec::is_empty",
         deserialize_with = "bounded::<_, _, MAX_MIGRATIONS>"
     )]
+    #[cfg_attr(feature = "openapi", schema(max_items = 100_000))]
     pub migrations: Vec<Migration>,
 }
 
 /// Turns one host on or off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct PowerAction {
     /// Position of the host.
@@ -528,6 +572,7 @@ pub struct PowerAction {
 
 /// Deploys one request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Deployment<'a> {
     /// Number of the request.
@@ -537,11 +582,13 @@ pub struct Deployment<'a> {
     pub variant: Cow<'a, str>,
     /// Position of one host a fragment, in the variant's order.
     #[serde(deserialize_with = "bounded::<_, _, { world::MAX_FRAGMENTS }>")]
+    #[cfg_attr(feature = "openapi", schema(max_items = 16))]
     pub hosts: Vec<u32>,
 }
 
 /// Moves one running fragment to another host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Migration {
     /// Number of the request.
@@ -586,6 +633,7 @@ pub enum WireErrorKind {
 ///
 /// Readers ignore members that they do not know, as the standard asks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Problem {
     /// Which kind of problem, as a URI.
     #[serde(rename = "type", default = "Problem::blank")]

@@ -2,6 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::extract::{Request, State};
@@ -10,21 +11,48 @@ use axum::response::Response;
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::time::timeout;
 use twin::decision_log::{DecisionId, Json, NewDecision, with_id};
-use twin::wire::{DecisionRequest, Question};
+use twin::wire::{DecisionRequest, DecisionResponse, Question};
 
 use super::guard::{Caller, Subject};
-use super::problem::Refusal;
+use super::observe::{SERVER_TIMING, server_timing};
+use super::problem::{BodyRefusals, Refusal};
 use super::{App, INLINE_BYTES, WAIT_LIMIT, json};
 use crate::decider::{Answer, Decider};
+use crate::openapi;
 use crate::recent::Situation;
+use crate::traces;
 
 /// The header with the id of the decision.
 const ID_HEADER: HeaderName = HeaderName::from_static("x-decision-id");
 
+/// Decide
+///
+/// Takes the state of a fleet, or what is new of the fleet that the service keeps, and answers with
+/// a decision that an independent checker has found feasible.
+#[utoipa::path(
+    post,
+    path = "/v1/decisions",
+    operation_id = "decide",
+    tag = "decisions",
+    request_body(content = DecisionRequest, example = json!(openapi::example_request())),
+    responses(
+        (status = 200, description = "The decision.", body = DecisionResponse,
+         example = json!(openapi::example_response())),
+        BodyRefusals,
+    ),
+    security(("bearer" = []), ()),
+)]
 pub(super) async fn decisions(State(app): State<Arc<App>>, request: Request) -> Response {
     match app.decide(request).await {
-        Ok(Answered { id, body, changes }) => {
+        Ok(Answered {
+            id,
+            body,
+            elapsed,
+            changes,
+        }) => {
             let mut response = json(StatusCode::OK, body);
+            let timing = server_timing("decide", elapsed);
+            response.headers_mut().insert(SERVER_TIMING, timing);
             if let Ok(header) = HeaderValue::from_bytes(&id.digits()) {
                 response.headers_mut().insert(ID_HEADER, header);
             }
@@ -42,6 +70,8 @@ pub(super) async fn decisions(State(app): State<Arc<App>>, request: Request) -> 
 struct Answered {
     id: DecisionId,
     body: Vec<u8>,
+    /// The time from reading to the checked decision.
+    elapsed: Duration,
     /// Whether the fleet that is kept has changed.
     changes: bool,
 }
@@ -72,7 +102,8 @@ impl App {
             return Err(Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, detail));
         };
         let turn = self.trust.begin(decider);
-        let taken = match on_this_thread(&body, Question::from_json)? {
+        let question = traces::parse(body.len()).in_scope(|| on_this_thread(&body, Question::from_json))?;
+        let taken = match question {
             Question::Kept(request) => {
                 self.decide_kept(decider, &request, &body, caller.as_ref())
                     .await
@@ -95,6 +126,7 @@ impl App {
         Ok(Answered {
             id,
             body: with_id(Json::parsed(&answer.body), id),
+            elapsed: answer.elapsed,
             changes: taken.changes,
         })
     }
@@ -123,7 +155,7 @@ impl App {
         let decision = NewDecision {
             policy: decider.policy(),
             model_sha256: answer.model_sha256.as_deref(),
-            client: caller.map(Caller::name),
+            client: caller.and_then(Caller::name),
             request: Json::parsed(body),
             stateful: None,
             response: Json::parsed(&answer.body),

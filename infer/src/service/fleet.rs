@@ -253,7 +253,7 @@ impl App {
         Records {
             log: &self.log,
             metrics: &self.telemetry.log,
-            client: caller.map(Caller::name),
+            client: caller.and_then(Caller::name),
         }
     }
 

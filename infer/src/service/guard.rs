@@ -18,9 +18,10 @@ use twin::wire::FleetState;
 use super::access::{self, Access, Effect, Endpoint, Entry};
 use super::connections::Connection;
 use super::problem::Refusal;
-use super::{App, method_not_allowed};
+use super::App;
+use super::document::method_not_allowed;
 use crate::audit::AuditRecord;
-use crate::auth::{Client, CredentialError, Identity, Peer, Role};
+use crate::auth::{Client, ClientName, CredentialError, Identity, Peer, Role};
 use crate::config::Audience;
 use crate::rate::{Quota, Verdict, Visitor};
 
@@ -45,9 +46,9 @@ pub(super) struct Subject(pub(super) Arc<str>);
 pub(super) struct Caller(pub(super) Arc<Client>);
 
 impl Caller {
-    /// Its name.
-    pub(super) fn name(&self) -> &str {
-        self.0.name.as_ref()
+    /// Its name, if it has one.
+    pub(super) fn name(&self) -> Option<&str> {
+        self.0.name().map(ClientName::as_str)
     }
 }
 
@@ -101,7 +102,7 @@ async fn guarded(app: &Arc<App>, mut request: Request, next: Next, id: &Arc<str>
 }
 
 /// The name of `request`: the one it has, the client's own if that is short and plain, or a new one.
-fn request_id(request: &Request) -> Arc<str> {
+pub(super) fn request_id(request: &Request) -> Arc<str> {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     if let Some(RequestId(id)) = request.extensions().get() {
         return Arc::clone(id);

@@ -1,8 +1,12 @@
 //! What goes wrong, as problem documents (RFC 9457).
 
+use std::collections::BTreeMap;
+
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use twin::wire::{Problem, WireError, WireErrorKind};
+use utoipa::openapi::{ContentBuilder, Header, Ref, RefOr, ResponseBuilder};
+use utoipa::{IntoResponses, ToSchema};
 
 use super::App;
 use super::fleet::NO_FLEET;
@@ -18,7 +22,12 @@ pub(super) struct Refusal {
     pub(super) status: StatusCode,
     pub(super) detail: String,
     pub(super) field: Option<String>,
+    /// Name and title of the problem, where the status alone does not tell.
+    kind: Option<(&'static str, &'static str)>,
 }
+
+/// What is wrong with a message that is JSON and not of the schema.
+const NOT_OF_THE_SCHEMA: (&str, &str) = ("invalid-message", "The body is not of the schema");
 
 impl Refusal {
     pub(super) fn new(status: StatusCode, detail: impl Into<String>) -> Self {
@@ -26,6 +35,7 @@ impl Refusal {
             status,
             detail: detail.into(),
             field: None,
+            kind: None,
         }
     }
 
@@ -39,13 +49,13 @@ impl Refusal {
 
     pub(super) fn into_response(self, app: &App) -> Response {
         app.telemetry.rejected(self.status.as_u16());
-        let problem = problem(self.status.as_u16(), self.detail, self.field);
-        tracing::info!(status = problem.status, problem = problem.kind, "refused");
+        let problem = problem(self.status.as_u16(), self.kind, self.detail, self.field);
         // A document of strings and a number always serializes.
         let body = serde_json::to_vec(&problem).unwrap_or_default();
         let mut response = (self.status, body).into_response();
         let json = HeaderValue::from_static("application/problem+json");
         response.headers_mut().insert(header::CONTENT_TYPE, json);
+        response.extensions_mut().insert(Refused(problem.kind));
         if matches!(
             self.status,
             StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE
@@ -58,6 +68,10 @@ impl Refusal {
     }
 }
 
+/// Marks a response to a refused request with the problem's type, for the log.
+#[derive(Clone, Debug)]
+pub(super) struct Refused(pub(super) String);
+
 impl From<WireError> for Refusal {
     fn from(error: WireError) -> Self {
         let status = status_of(error.kind);
@@ -66,6 +80,7 @@ impl From<WireError> for Refusal {
             status,
             detail: error.problem,
             field: Some(error.field),
+            kind: kind_of(error.kind),
         }
     }
 }
@@ -94,18 +109,41 @@ fn status_of(kind: WireErrorKind) -> u16 {
     }
 }
 
+/// The problem of a wrong message, where its status does not tell.
+fn kind_of(kind: WireErrorKind) -> Option<(&'static str, &'static str)> {
+    (kind == WireErrorKind::Schema).then_some(NOT_OF_THE_SCHEMA)
+}
+
 /// The problem document of a wrong message.
 #[must_use]
 pub fn wire_problem(error: &WireError) -> Problem {
     problem(
         status_of(error.kind),
+        kind_of(error.kind),
         error.problem.clone(),
         Some(error.field.clone()),
     )
 }
 
-fn problem(status: u16, detail: String, field: Option<String>) -> Problem {
-    let (kind, title) = match status {
+fn problem(
+    status: u16,
+    kind: Option<(&'static str, &'static str)>,
+    detail: String,
+    field: Option<String>,
+) -> Problem {
+    let (kind, title) = kind.unwrap_or_else(|| kind_and_title(status));
+    Problem {
+        kind: format!("urn:problem-type:infer:{kind}"),
+        title: title.into(),
+        status,
+        detail,
+        field,
+    }
+}
+
+/// Name and title of the problem that `status` tells of.
+fn kind_and_title(status: u16) -> (&'static str, &'static str) {
+    match status {
         400 => ("malformed-body", "The body cannot be read"),
         401 => ("unauthorized", "It must be known who asks"),
         403 => ("forbidden", "The client may not do this"),
@@ -125,13 +163,56 @@ fn problem(status: u16, detail: String, field: Option<String>) -> Problem {
         429 => ("too-many-requests", "Too many requests"),
         503 => ("unavailable", "No decision can be taken at present"),
         _ => ("internal", "The service failed"),
-    };
-    let kind = format!("urn:problem-type:infer:{kind}");
-    Problem {
-        kind,
-        title: title.into(),
-        status,
-        detail,
-        field,
     }
+}
+
+/// The responses of refused requests that any protected operation can give, in its description.
+pub(crate) enum Refusals {}
+
+/// Those of an operation with a body.
+pub(crate) enum BodyRefusals {}
+
+impl IntoResponses for Refusals {
+    fn responses() -> BTreeMap<String, RefOr<utoipa::openapi::Response>> {
+        described(&[401, 403, 429, 500, 503])
+    }
+}
+
+impl IntoResponses for BodyRefusals {
+    fn responses() -> BTreeMap<String, RefOr<utoipa::openapi::Response>> {
+        let mut responses = Refusals::responses();
+        responses.extend(described(&[400, 408, 413, 415, 422]));
+        responses
+    }
+}
+
+fn described(statuses: &[u16]) -> BTreeMap<String, RefOr<utoipa::openapi::Response>> {
+    statuses
+        .iter()
+        .map(|&status| (status.to_string(), described_as(status).into()))
+        .collect()
+}
+
+/// A refusal with `status`, in the description of an operation.
+fn described_as(status: u16) -> utoipa::openapi::Response {
+    let content = ContentBuilder::new()
+        .schema(Some(Ref::from_schema_name(Problem::name())))
+        .build();
+    let description = match status {
+        422 => {
+            "The message is not of the schema (`invalid-message`), or what it says does not fit \
+             the world or contradicts itself (`invalid-state`)."
+                .into()
+        }
+        _ => format!("{}.", kind_and_title(status).1),
+    };
+    let response = ResponseBuilder::new()
+        .description(description)
+        .content("application/problem+json", content);
+    match status {
+        401 => response.header("WWW-Authenticate", Header::default()),
+        429 | 503 => response.header("Retry-After", Header::default()),
+        _ => response,
+    }
+    .build()
 }

@@ -8,7 +8,7 @@ use twin::wire::{DecisionResponse, Problem};
 
 use crate::support::agent;
 
-fn example(name: &str) -> PathBuf {
+pub(crate) fn example(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("examples")
         .join(name)

@@ -57,6 +57,7 @@ pub enum Strategy {
 
 /// The order of things, without its rules.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum StrategyKind {
     /// Pause, copy, resume.

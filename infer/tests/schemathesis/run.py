@@ -1,0 +1,91 @@
+#!/usr/bin/env python3
+"""Holds a running service against infer/openapi.json, with every check of schemathesis.
+
+    python infer/tests/schemathesis/run.py target/debug/infer [ARGUMENT OF SCHEMATHESIS ...]
+
+It starts the service with the small world of the examples on a free port, runs schemathesis with
+the settings beside this file, and ends the service, which must end well. Exit code: that of
+schemathesis, or 1.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+CRATE = HERE.parent.parent
+START_LIMIT_S = 30
+RUN_LIMIT_S = 300
+END_LIMIT_S = 40
+
+
+def start(program: str, log) -> tuple[subprocess.Popen, str]:
+    """The service, and where it answers."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("INFER_", "OTEL_"))}
+    service = subprocess.Popen(
+        [
+            program,
+            "serve",
+            *("--policy", "least-loaded"),
+            *("--world", str(CRATE / "examples/small.toml")),
+            *("--listen", "127.0.0.1:0"),
+        ],
+        stdout=subprocess.PIPE,
+        stderr=log,
+        text=True,
+        env=environment,
+    )
+    line = service.stdout.readline().strip()
+    url = line.removeprefix("listening on ")
+    if not url.startswith("http"):
+        service.kill()
+        sys.exit(f"schemathesis: the service did not start: {line!r}")
+    return service, url
+
+
+def run(url: str, arguments: list[str]) -> int:
+    """Runs schemathesis against the service at `url`."""
+    command = [
+        *(sys.executable, "-c", "from schemathesis.cli import schemathesis; schemathesis()"),
+        *("--config-file", str(HERE / "schemathesis.toml")),
+        "run",
+        *("--url", url),
+        *arguments,
+        str(CRATE / "openapi.json"),
+    ]
+    environment = os.environ | {
+        "PYTHONPATH": str(HERE),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "NO_PROXY": "127.0.0.1",
+    }
+    with tempfile.TemporaryDirectory() as scratch:
+        return subprocess.run(
+            command, cwd=scratch, env=environment, timeout=RUN_LIMIT_S, check=False
+        ).returncode
+
+
+def main() -> int:
+    """Runs everything."""
+    if len(sys.argv) < 2:
+        print(__doc__, file=sys.stderr)
+        return 2
+    with tempfile.TemporaryFile("w+") as log:
+        service, url = start(sys.argv[1], log)
+        try:
+            code = run(url, sys.argv[2:])
+        finally:
+            service.send_signal(signal.SIGTERM)
+            ended = service.wait(END_LIMIT_S)
+        log.seek(0)
+        text = log.read()
+    if ended != 0 or "panicked" in text:
+        print(f"the service ended with {ended}:\n{text[-4000:]}", file=sys.stderr)
+        return 1
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
