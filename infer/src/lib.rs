@@ -23,6 +23,7 @@
 //! Left out: transport encryption and authentication, which a proxy in front adds; carrying
 //! decisions out.
 
+pub mod azure;
 pub mod decider;
 pub mod program;
 pub mod service;
