@@ -24,8 +24,9 @@ pub mod operation;
 mod resource;
 pub mod retry;
 pub mod throttle;
-mod transport;
+pub(crate) mod transport;
 
+pub(crate) use client::tag;
 pub use client::{Client, Limits, Scope};
 pub use credential::{CredentialKind, Environment, chain};
 pub use endpoint::{Endpoint, Origin};

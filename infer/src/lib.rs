@@ -24,6 +24,7 @@
 //! decisions out.
 
 pub mod azure;
+pub mod control;
 pub mod decider;
 pub mod program;
 pub mod service;
