@@ -14,15 +14,25 @@
 //! choosing which VM of a scale set goes, which Azure does.
 
 pub mod action;
+pub mod brain;
+pub mod cloud;
+pub mod controller;
+pub mod expect;
 pub mod facts;
 pub mod fleet;
 pub mod guard;
 pub mod journal;
+pub mod lease;
 pub mod ledger;
 pub mod mapping;
 pub mod pattern;
 pub mod reconcile;
+pub mod report;
+pub mod run;
+pub mod settings;
 pub mod standing;
+pub mod telemetry;
 #[cfg(test)]
 mod test_fleet;
+pub mod view;
 pub mod window;

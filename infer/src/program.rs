@@ -1,4 +1,6 @@
-//! The command line: `infer decide` and `infer serve`.
+//! The command line: `infer decide`, `infer serve` and `infer control`.
+
+mod control;
 
 use std::io::{self, IsTerminal, Read, Write};
 use std::net::SocketAddr;
@@ -13,6 +15,8 @@ use tracing_subscriber::EnvFilter;
 use twin::wire::{DecisionRequest, MAX_BODY_BYTES, WireError, WireErrorKind};
 use twin::world::WorldError;
 
+use crate::control::run::ControlError;
+use crate::control::settings::SettingsError;
 use crate::decider::Decider;
 use crate::service::{self, Limits, MAX_IN_FLIGHT, Service, ServiceError};
 use crate::source::{Source, SourceError};
@@ -20,7 +24,8 @@ use crate::source::{Source, SourceError};
 /// Decides online: a fleet's state in, a checked decision out.
 ///
 /// Exit codes: 0 done, 1 unexpected, 2 usage, 64 bad world or policy, 65 bad state or model,
-/// 66 a missing file, 69 the address is not available.
+/// 66 a missing file, 69 the address, Azure or the service is not available, 75 another copy is at work:
+/// try again.
 #[derive(Debug, Parser)]
 #[command(name = "infer", version)]
 struct Program {
@@ -34,6 +39,7 @@ enum Command {
     Decide(Decide),
     /// Answer POST /v1/decisions, GET /healthz and GET /metrics over HTTP
     Serve(Serve),
+    Control(Box<control::Control>),
 }
 
 #[derive(Debug, Args)]
@@ -128,6 +134,7 @@ pub fn main() -> ExitCode {
     let (result, format) = match &program.command {
         Command::Decide(args) => (decide(args), args.format),
         Command::Serve(args) => (serve(args), Format::Text),
+        Command::Control(args) => (control::control(args), Format::Text),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -306,6 +313,12 @@ fn exit_code(error: &Error) -> u8 {
                 SourceError::Model(_) => 65,
                 SourceError::World(_) | SourceError::Policy(_) => 64,
             };
+        }
+        if let Some(error) = cause.downcast_ref::<ControlError>() {
+            return error.exit_code();
+        }
+        if cause.is::<SettingsError>() {
+            return 64;
         }
         if let Some(ServiceError::Listen { .. }) = cause.downcast_ref::<ServiceError>() {
             return 69;

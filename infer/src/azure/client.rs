@@ -7,8 +7,8 @@ use std::time::Duration;
 use azure_core::credentials::TokenCredential;
 use azure_core::error::{Error, ErrorKind};
 use azure_core::http::headers::{HeaderName, Headers};
-use azure_core::http::policies::auth::BearerTokenAuthorizationPolicy;
 use azure_core::http::policies::Policy;
+use azure_core::http::policies::auth::BearerTokenAuthorizationPolicy;
 use azure_core::http::{
     ClientOptions, Context, Method, Pipeline, PipelineSendOptions, Request, RetryOptions, Transport,
 };
@@ -205,7 +205,10 @@ impl Client {
                 Some((name, value)),
             ),
         };
-        let query = [("api-version", COMPUTE_VERSION), ("$expand", "instanceView")];
+        let query = [
+            ("api-version", COMPUTE_VERSION),
+            ("$expand", "instanceView"),
+        ];
         let bodies: Vec<VmBody> = self.list(what, self.origin.at(&path, &query)).await?;
         let mut vms = Vec::with_capacity(bodies.len());
         for body in bodies {
@@ -283,7 +286,10 @@ impl Client {
         id: &ResourceId,
     ) -> Result<Vec<(String, Vec<Status>)>, AzureError> {
         let path = format!("{id}/virtualMachines");
-        let query = [("api-version", COMPUTE_VERSION), ("$expand", "instanceView")];
+        let query = [
+            ("api-version", COMPUTE_VERSION),
+            ("$expand", "instanceView"),
+        ];
         let url = self.origin.at(&path, &query);
         let bodies: Vec<InstanceBody> = self.list("list the VMs of a scale set", url).await?;
         Ok(bodies
@@ -354,9 +360,7 @@ impl Client {
     pub async fn progress(&self, operation: &Operation) -> Result<Progress, AzureError> {
         let what = "read an operation";
         // The address may come from a file.
-        let url = self
-            .origin
-            .follow(what, "operation", &operation.url)?;
+        let url = self.origin.follow(what, "operation", &operation.url)?;
         let reply = self.call(&Call::get(what, url)).await?;
         let wait = retry::asked(&reply.headers);
         operation::progress(operation.kind, reply.status, &reply.body, wait).ok_or_else(|| {

@@ -103,7 +103,10 @@ impl Environment {
     }
 
     fn get(&self, name: &str) -> Option<&str> {
-        self.0.get(name).map(String::as_str).filter(|v| !v.is_empty())
+        self.0
+            .get(name)
+            .map(String::as_str)
+            .filter(|v| !v.is_empty())
     }
 
     /// The variables of these names, or the names of those that are missing.
@@ -166,10 +169,7 @@ pub fn chain(
     Ok(Arc::new(Chain { links, chosen }))
 }
 
-fn client_options(
-    endpoint: &Endpoint,
-    kind: CredentialKind,
-) -> Result<ClientOptions, AzureError> {
+fn client_options(endpoint: &Endpoint, kind: CredentialKind) -> Result<ClientOptions, AzureError> {
     let cloud = endpoint.authority.as_ref().map(|authority| {
         let mut custom = CustomConfiguration::default();
         custom.authority_host.clone_from(authority);
@@ -229,9 +229,7 @@ fn link(
             };
             Ok(ManagedIdentityCredential::new(Some(options)).map_err(told)?)
         }
-        CredentialKind::DeveloperTools => {
-            Ok(DeveloperToolsCredential::new(None).map_err(told)?)
-        }
+        CredentialKind::DeveloperTools => Ok(DeveloperToolsCredential::new(None).map_err(told)?),
     }
 }
 
@@ -295,13 +293,18 @@ mod tests {
 
     async fn failure(kinds: &[CredentialKind], environment: &Environment) -> String {
         let chain = chain(&endpoint(), kinds, environment).expect("a chain");
-        let token = chain.get_token(&["https://localhost:1/.default"], None).await;
+        let token = chain
+            .get_token(&["https://localhost:1/.default"], None)
+            .await;
         token.expect_err("there is no token").to_string()
     }
 
     #[tokio::test]
     async fn a_chain_tells_what_it_tried() {
-        let kinds = [CredentialKind::Environment, CredentialKind::WorkloadIdentity];
+        let kinds = [
+            CredentialKind::Environment,
+            CredentialKind::WorkloadIdentity,
+        ];
         let environment = Environment::of(&[("AZURE_TENANT_ID", "t")]);
         assert_eq!(
             failure(&kinds, &environment).await,
@@ -318,7 +321,10 @@ mod tests {
             ("AZURE_CLIENT_ID", "c"),
             ("AZURE_CLIENT_SECRET", "hush"),
         ]);
-        let kinds = [CredentialKind::Environment, CredentialKind::WorkloadIdentity];
+        let kinds = [
+            CredentialKind::Environment,
+            CredentialKind::WorkloadIdentity,
+        ];
         let text = failure(&kinds, &environment).await;
         assert!(text.contains("tried environment: "), "{text}");
         assert!(!text.contains("workload"), "{text}");

@@ -71,13 +71,10 @@ impl Origin {
         header: &'static str,
         target: &str,
     ) -> Result<Url, AzureError> {
-        let url = self
-            .base
-            .join(target)
-            .map_err(|error| AzureError::Answer {
-                what: what.into(),
-                problem: format!("{header} is not an address: {error}"),
-            })?;
+        let url = self.base.join(target).map_err(|error| AzureError::Answer {
+            what: what.into(),
+            problem: format!("{header} is not an address: {error}"),
+        })?;
         if self.covers(&url) {
             return Ok(url);
         }
@@ -164,7 +161,10 @@ mod tests {
             "https://MANAGEMENT.azure.com:443/x",
             "/subscriptions/s/operations/1",
         ] {
-            assert!(origin.follow("list", "nextLink", inside).is_ok(), "{inside}");
+            assert!(
+                origin.follow("list", "nextLink", inside).is_ok(),
+                "{inside}"
+            );
         }
         for outside in [
             "https://management.azure.com.evil.example/x",
@@ -190,7 +190,13 @@ mod tests {
 
     #[test]
     fn endpoints_are_https() {
-        for bad in ["http://localhost:1", "localhost", "https://u@h", "https://h/path", ""] {
+        for bad in [
+            "http://localhost:1",
+            "localhost",
+            "https://u@h",
+            "https://h/path",
+            "",
+        ] {
             assert!(Origin::parse(bad).is_err(), "{bad}");
         }
         let endpoint = Endpoint::new("https://localhost:8443/").expect("an endpoint");

@@ -150,9 +150,14 @@ mod tests {
         let running = Some(Progress::Running { retry_after: None });
         assert_eq!(look(r#"{"status": "InProgress"}"#), running);
         assert_eq!(look(r#"{"status": "SomethingNew"}"#), running);
-        assert_eq!(look(r#"{"status": "succeeded"}"#), Some(Progress::Succeeded));
         assert_eq!(
-            look(r#"{"status": "Failed", "error": {"code": "AllocationFailed", "message": "full"}}"#),
+            look(r#"{"status": "succeeded"}"#),
+            Some(Progress::Succeeded)
+        );
+        assert_eq!(
+            look(
+                r#"{"status": "Failed", "error": {"code": "AllocationFailed", "message": "full"}}"#
+            ),
             Some(Progress::Failed {
                 code: "AllocationFailed".into(),
                 message: "full".into()

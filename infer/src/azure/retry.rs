@@ -61,7 +61,9 @@ pub fn asked(headers: &Headers) -> Option<Duration> {
 #[must_use]
 pub fn pause(attempt: u32, asked: Option<Duration>, jitter: f64) -> Duration {
     let doubled = FIRST_PAUSE.saturating_mul(1 << attempt.saturating_sub(1).min(10));
-    let spread = doubled.min(MAX_PAUSE).mul_f64(0.5 + jitter.clamp(0.0, 1.0) / 2.0);
+    let spread = doubled
+        .min(MAX_PAUSE)
+        .mul_f64(0.5 + jitter.clamp(0.0, 1.0) / 2.0);
     asked.unwrap_or(spread).clamp(MIN_PAUSE, MAX_RETRY_AFTER)
 }
 

@@ -180,7 +180,10 @@ mod tests {
         assert_eq!(bucket.take(Duration::ZERO), Ok(()));
         assert_eq!(bucket.take(Duration::ZERO), Err(Duration::from_millis(40)));
         bucket.remaining(Duration::ZERO, 11_999.0);
-        assert!(bucket.take(Duration::ZERO).is_err(), "more than ours is no news");
+        assert!(
+            bucket.take(Duration::ZERO).is_err(),
+            "more than ours is no news"
+        );
         bucket.refused(Duration::from_secs(10), Duration::from_secs(5));
         let wait = bucket.take(Duration::from_secs(11));
         assert_eq!(wait, Err(Duration::from_secs(4)));

@@ -62,9 +62,7 @@ fn client_builder(attempt_limit: Duration) -> reqwest::ClientBuilder {
 }
 
 /// The certificates in the file at `path`.
-pub(crate) fn authorities(
-    path: &std::path::Path,
-) -> Result<Vec<reqwest::Certificate>, AzureError> {
+pub(crate) fn authorities(path: &std::path::Path) -> Result<Vec<reqwest::Certificate>, AzureError> {
     let shown = path.display();
     let pem = std::fs::read(path)
         .map_err(|error| AzureError::Setup(format!("{shown}: cannot be read: {error}")))?;
@@ -171,6 +169,9 @@ fn headers(map: &reqwest::header::HeaderMap) -> Headers {
 
 fn method(method: Method) -> azure_core::Result<reqwest::Method> {
     reqwest::Method::from_bytes(method.as_str().as_bytes()).map_err(|_| {
-        Error::with_message(ErrorKind::Other, format!("unknown method {}", method.as_str()))
+        Error::with_message(
+            ErrorKind::Other,
+            format!("unknown method {}", method.as_str()),
+        )
     })
 }

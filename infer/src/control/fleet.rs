@@ -61,9 +61,9 @@ impl Fleet {
                 }
                 standing(vm.power, id, ledger, now, timing)
             }),
-            Seat::Instance { set, place } => {
-                sets.get(set).map_or(Standing::Unknown, |s| s.standing(*place))
-            }
+            Seat::Instance { set, place } => sets
+                .get(set)
+                .map_or(Standing::Unknown, |s| s.standing(*place)),
         };
         Self {
             standings: mapping.seats.iter().map(of_seat).collect(),
@@ -108,13 +108,7 @@ impl SetState {
 }
 
 /// What a scale set that reads `capacity` has been asked to have.
-fn asked(
-    capacity: u32,
-    id: &ResourceId,
-    ledger: &Ledger,
-    now: Timestamp,
-    timing: &Timing,
-) -> u32 {
+fn asked(capacity: u32, id: &ResourceId, ledger: &Ledger, now: Timestamp, timing: &Timing) -> u32 {
     use super::action::Change;
     let of = |change| match change {
         Change::Capacity { to, .. } => Some(to),

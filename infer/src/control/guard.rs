@@ -243,12 +243,7 @@ impl Guardrails {
         proposals.into_iter().map(judge_one).collect()
     }
 
-    fn check(
-        &self,
-        situation: &Situation<'_>,
-        tally: &Tally,
-        proposal: &Proposal,
-    ) -> Option<Rail> {
+    fn check(&self, situation: &Situation<'_>, tally: &Tally, proposal: &Proposal) -> Option<Rail> {
         self.never(proposal)
             .or_else(|| situation.freeze.cloned().map(Rail::Frozen))
             .or_else(|| self.too_soon(situation, proposal))
@@ -294,7 +289,10 @@ impl Guardrails {
             }
             return None;
         }
-        let added = proposal.hosts.iter().filter(|(h, _)| !tally.billed[h.index()]);
+        let added = proposal
+            .hosts
+            .iter()
+            .filter(|(h, _)| !tally.billed[h.index()]);
         let (mut more, mut price) = (0, 0.0);
         for (h, _) in added {
             more += 1;

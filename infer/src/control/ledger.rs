@@ -124,7 +124,11 @@ impl Ledger {
     /// How many VMs were acted upon after `since`.
     #[must_use]
     pub fn touched_since(&self, since: Timestamp) -> usize {
-        self.touched.iter().rev().take_while(|at| **at > since).count()
+        self.touched
+            .iter()
+            .rev()
+            .take_while(|at| **at > since)
+            .count()
     }
 
     /// Forgets what guardrails that look back `span` do not need.
@@ -217,7 +221,11 @@ impl Ledger {
             planned_at,
             ended_at: record.at,
             succeeded,
-            failures: if succeeded { 0 } else { before.saturating_add(1) },
+            failures: if succeeded {
+                0
+            } else {
+                before.saturating_add(1)
+            },
         };
         self.past.insert(target, past);
         Ok(())

@@ -79,7 +79,11 @@ impl Mapping {
             unknown: Vec::new(),
         };
         let mut vms: Vec<&VmFacts> = facts.vms.values().collect();
-        vms.sort_by(|a, b| natural(&a.name).cmp(&natural(&b.name)).then(a.id.cmp(&b.id)));
+        vms.sort_by(|a, b| {
+            natural(&a.name)
+                .cmp(&natural(&b.name))
+                .then(a.id.cmp(&b.id))
+        });
         let names: BTreeMap<String, usize> = world
             .hosts
             .iter()
@@ -133,7 +137,10 @@ impl Mapping {
                         && (vm.location.is_empty() || same_place(site, &vm.location))
                 };
                 (0..world.hosts.len()).find(free).ok_or_else(|| {
-                    format!("the world has no further host of {size} in {:?}", vm.location)
+                    format!(
+                        "the world has no further host of {size} in {:?}",
+                        vm.location
+                    )
                 })
             }
         }
@@ -187,7 +194,10 @@ fn natural(name: &str) -> Vec<(String, u64)> {
             continue;
         }
         if !number.is_empty() {
-            parts.push((std::mem::take(&mut text), number.parse().unwrap_or(u64::MAX)));
+            parts.push((
+                std::mem::take(&mut text),
+                number.parse().unwrap_or(u64::MAX),
+            ));
             number.clear();
         }
         text.push(c);
@@ -222,7 +232,11 @@ mod tests {
             vm.tags.insert("Codesign-Host".into(), names[0].clone());
         }
         let by_tag = Mapping::of(&world, &facts, &rule, &[]);
-        assert_eq!(by_tag.missing().count(), 3, "two claim one host: none has it");
+        assert_eq!(
+            by_tag.missing().count(),
+            3,
+            "two claim one host: none has it"
+        );
     }
 
     #[test]

@@ -117,8 +117,7 @@ pub fn proposals(
             Seat::Missing if on => without_vm.push(world.hosts[h].name.clone()),
             Seat::Missing | Seat::Instance { .. } => {}
             Seat::Vm(id) => {
-                let (Some(vm), Some(change)) =
-                    (facts.vms.get(id), change(fleet.standings[h], on))
+                let (Some(vm), Some(change)) = (facts.vms.get(id), change(fleet.standings[h], on))
                 else {
                     continue;
                 };
@@ -151,12 +150,7 @@ fn change(standing: Standing, on: bool) -> Option<Change> {
 }
 
 /// The change of a scale set's capacity.
-fn capacity(
-    facts: &Facts,
-    fleet: &Fleet,
-    wishes: &Wishes,
-    set: &ResourceId,
-) -> Option<Proposal> {
+fn capacity(facts: &Facts, fleet: &Fleet, wishes: &Wishes, set: &ResourceId) -> Option<Proposal> {
     let (state, seen) = (fleet.sets.get(set)?, facts.sets.get(set)?);
     let hosts: Vec<usize> = fleet.mapping.instances(set).collect();
     let mut to = state.asked;
@@ -192,15 +186,13 @@ fn capacity(
 mod tests {
     use super::*;
     use crate::control::facts::Power;
-    use crate::control::test_fleet::{decision, fleet, fleet_of, small};
+    use crate::control::test_fleet::{decision, fleet, fleet_of, set_powers, small};
 
     /// Proposals for VMs that read `powers` under a decision, as text.
     fn proposed(powers: [Power; 3], decided: &[(u32, bool)], minimum: usize) -> Vec<String> {
         let world = small();
         let mut facts = fleet(&world);
-        for (vm, power) in facts.vms.values_mut().zip(powers) {
-            vm.power = power;
-        }
+        set_powers(&world, &mut facts, &powers);
         let fleet = fleet_of(&world, &facts);
         let wishes = Wishes::of(&fleet, &decision(decided), minimum);
         let (list, without_vm) = proposals(&world, &facts, &fleet, &wishes);

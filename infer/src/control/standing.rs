@@ -63,9 +63,9 @@ pub fn standing(
             (Change::Capacity { .. }, _) => plain(power),
         };
     }
-    let recent = ledger.past_of(target).filter(|past| {
-        past.succeeded && now.duration_since(past.ended_at) < timing.grace
-    });
+    let recent = ledger
+        .past_of(target)
+        .filter(|past| past.succeeded && now.duration_since(past.ended_at) < timing.grace);
     match (recent.map(|past| past.change), power) {
         (Some(Change::Start), Power::Deallocated | Power::Deallocating | Power::Stopped) => {
             Standing::On
@@ -249,7 +249,10 @@ mod tests {
         let running = Told::Progress(Progress::Running { retry_after: None });
         assert_eq!(ends(&submitted, Power::Running, &running, 10), None);
         assert_eq!(ends(&submitted, Power::Running, &running, 700), Some(true));
-        assert_eq!(ends(&submitted, Power::Starting, &running, 700), Some(false));
+        assert_eq!(
+            ends(&submitted, Power::Starting, &running, 700),
+            Some(false)
+        );
         let failed = Told::Progress(Progress::Failed {
             code: "AllocationFailed".into(),
             message: "full".into(),
@@ -263,7 +266,11 @@ mod tests {
             let end = |power, now| ends(&phases, power, &Told::Nothing, now);
             assert_eq!(end(Power::Running, 2), Some(true));
             assert_eq!(end(Power::Starting, 100), None);
-            assert_eq!(end(Power::Deallocated, 30), None, "it may still be on its way");
+            assert_eq!(
+                end(Power::Deallocated, 30),
+                None,
+                "it may still be on its way"
+            );
             assert_eq!(end(Power::Deallocated, 61), Some(false));
         }
     }

@@ -75,3 +75,16 @@ pub(super) fn decision(provisioning: &[(u32, bool)]) -> Decision {
         ..Decision::none()
     }
 }
+
+/// Lets the VMs of the first hosts read `powers`.
+pub(super) fn set_powers(world: &World, facts: &mut Facts, powers: &[Power]) {
+    for (host, power) in world.hosts.iter().zip(powers) {
+        vm_of(facts, &host.name).power = *power;
+    }
+}
+
+/// The VM with the name of a host.
+pub(super) fn vm_of<'a>(facts: &'a mut Facts, name: &str) -> &'a mut VmFacts {
+    let mut vms = facts.vms.values_mut();
+    vms.find(|vm| vm.name == name).expect("a VM")
+}

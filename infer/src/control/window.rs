@@ -53,7 +53,13 @@ impl fmt::Display for Window {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let days: Vec<&str> = self.days.iter().map(|day| name_of(*day)).collect();
         let hm = |t: Time| format!("{:02}:{:02}", t.hour(), t.minute());
-        write!(f, "{} {}-{} UTC", days.join(","), hm(self.from), hm(self.to))
+        write!(
+            f,
+            "{} {}-{} UTC",
+            days.join(","),
+            hm(self.from),
+            hm(self.to)
+        )
     }
 }
 
@@ -149,7 +155,11 @@ mod tests {
     #[test]
     fn what_is_none_is_named() {
         let parse = |day: &str, from: &str| Window::parse(&[day.to_owned()], from, "06:00");
-        assert!(parse("someday", "22:00").expect_err("no day").contains("someday"));
+        assert!(
+            parse("someday", "22:00")
+                .expect_err("no day")
+                .contains("someday")
+        );
         for bad in ["22", "25:00", "2:00", "22:60", "+2:00", "é:00"] {
             assert!(parse("mon", bad).is_err(), "{bad}");
         }

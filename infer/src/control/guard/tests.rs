@@ -5,17 +5,16 @@ use crate::control::action::{Phase, Record, SCHEMA};
 use crate::control::facts::{Facts, Power};
 use crate::control::ledger::tests::plan;
 use crate::control::reconcile::{Wishes, proposals};
-use crate::control::test_fleet::{decision, fleet, fleet_of, small};
+use crate::control::test_fleet::{decision, fleet, fleet_of, set_powers, small};
 
 fn at(s: i64) -> Timestamp {
     Timestamp::from_second(s).expect("a time")
 }
 
 fn facts(powers: &[Power]) -> Facts {
-    let mut facts = fleet(&small());
-    for (vm, power) in facts.vms.values_mut().zip(powers) {
-        vm.power = *power;
-    }
+    let world = small();
+    let mut facts = fleet(&world);
+    set_powers(&world, &mut facts, powers);
     facts
 }
 
@@ -167,7 +166,10 @@ fn windows_and_freezes() {
         ..Guardrails::default()
     };
     assert_eq!(rails.closed(noon), None);
-    assert!(matches!(rails.closed(night), Some(Freeze::Forbidden { .. })));
+    assert!(matches!(
+        rails.closed(night),
+        Some(Freeze::Forbidden { .. })
+    ));
 }
 
 #[test]
