@@ -580,3 +580,6 @@ fn tell(
         detail: detail.or_else(|| rail.as_ref().map(ToString::to_string)),
     }
 }
+
+#[cfg(test)]
+mod tests;

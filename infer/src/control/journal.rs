@@ -350,7 +350,10 @@ mod tests {
         }
         drop(journal);
         let bytes = std::fs::read(&path).expect("bytes");
-        for cut in 0..=bytes.len() {
+        let ends = (0..bytes.len()).filter(|i| bytes[*i] == b'\n');
+        let around = ends.flat_map(|end| [end, end + 1, end + 2]);
+        let cuts = (0..bytes.len()).step_by(211).chain(around);
+        for cut in cuts.filter(|cut| *cut <= bytes.len()) {
             std::fs::write(&path, &bytes[..cut]).expect("cut");
             let mut journal = Journal::open(&path).expect("a log");
             let whole = bytes[..cut].iter().filter(|b| **b == b'\n').count();
