@@ -30,5 +30,6 @@ pub mod program;
 pub mod service;
 pub mod source;
 mod telemetry;
+pub mod virtual_azure;
 
 pub use twin::wire;

@@ -25,6 +25,7 @@ pub mod decision;
 pub mod delay;
 pub mod demand;
 pub mod distribution;
+pub mod episode;
 pub mod estimate;
 pub mod events;
 pub mod faults;
