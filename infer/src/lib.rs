@@ -20,11 +20,13 @@
 //! Every decision is held against the state by [`twin::checker`] before it leaves; one that cannot
 //! be carried out is replaced by the fallback policy's, and counted.
 //!
-//! Left out: carrying decisions out.
+//! [`control`] carries decisions on VMs out on Azure, and [`virtual_azure`] is an Azure to try that on.
 
 pub mod audit;
 pub mod auth;
+pub mod azure;
 pub mod config;
+pub mod control;
 pub mod decider;
 pub mod explain;
 mod files;
@@ -45,5 +47,6 @@ mod telemetry;
 pub mod tls;
 pub mod traces;
 pub mod trust;
+pub mod virtual_azure;
 
 pub use twin::wire;

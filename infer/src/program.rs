@@ -1,6 +1,7 @@
-//! The command line: `infer decide`, `infer serve`, and what tells about them.
+//! The command line: `infer decide`, `infer serve`, `infer control`, and what tells about them.
 
 mod about;
+mod control;
 mod log;
 mod show_config;
 mod token;
@@ -23,6 +24,8 @@ use twin::world::WorldError;
 use crate::config::{
     Config, ConfigError, EverySection, Flags, LogFormat, Origin, Policy, PolicyOnly, Telemetry,
 };
+use crate::control::run::ControlError;
+use crate::control::settings::SettingsError;
 use crate::decider::Decider;
 use crate::security::{Security, SecurityError};
 use crate::service::{self, Limits, Service, ServiceError};
@@ -33,8 +36,8 @@ use crate::trust::Trust;
 /// Decides online: a fleet's state in, a checked decision out.
 ///
 /// Exit codes: 0 done, 1 unexpected, 2 usage, 64 bad world, policy or configuration, 65 bad state,
-/// model, token file or certificate, 66 a missing file, 69 the address is not available, 75 the log
-/// is in use by another process.
+/// model, token file or certificate, 66 a missing file, 69 the address, Azure or the service is not
+/// available, 75 the log is in use or another copy is at work: try again.
 #[derive(Debug, Parser)]
 #[command(name = "infer", version)]
 struct Program {
@@ -48,6 +51,7 @@ enum Command {
     Decide(Decide),
     /// Answer POST /v1/decisions, GET /healthz and GET /metrics over HTTP
     Serve(Serve),
+    Control(Box<control::Control>),
     /// Read a log of decisions, also while a service writes it
     Log(log::Args),
     /// Tell each value of the configuration and where it comes from
@@ -99,6 +103,7 @@ pub fn main() -> ExitCode {
     let (result, format) = match &program.command {
         Command::Decide(args) => (decide(args), args.format),
         Command::Serve(args) => (serve(args), Format::Text),
+        Command::Control(args) => (control::control(args), Format::Text),
         Command::Log(args) => (log::run(args), Format::Text),
         Command::ShowConfig(args) => (show_config::show(args), Format::Text),
         Command::Token(args) => (token::token(args), Format::Text),
@@ -326,6 +331,12 @@ fn exit_code(error: &Error) -> u8 {
         }
         if let Some(error) = cause.downcast_ref::<LogError>() {
             return log::exit_code(error);
+        }
+        if let Some(error) = cause.downcast_ref::<ControlError>() {
+            return error.exit_code();
+        }
+        if cause.is::<SettingsError>() {
+            return 64;
         }
         if let Some(ServiceError::Listen { .. }) = cause.downcast_ref::<ServiceError>() {
             return 69;

@@ -26,6 +26,7 @@ pub mod decision_log;
 pub mod delay;
 pub mod demand;
 pub mod distribution;
+pub mod episode;
 pub mod estimate;
 pub mod events;
 pub mod faults;

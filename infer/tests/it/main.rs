@@ -1,5 +1,6 @@
 //! Tests of the service and of the program, from outside.
 
+mod azure;
 mod closed_loop;
 mod config;
 mod decider;
