@@ -1,5 +1,6 @@
 //! Tests of the service and of the program, from outside.
 
+mod azure_contract;
 mod closed_loop;
 mod decider;
 mod documentation;
@@ -9,3 +10,4 @@ mod model;
 mod program;
 mod round_trip;
 mod support;
+mod virtual_azure;
