@@ -78,6 +78,30 @@ footprint *args:
 target-dir:
     @cargo metadata --no-deps --format-version 1 | {{ python }} -c 'import json, sys; print(json.load(sys.stdin)["target_directory"])'
 
+# The virtual Azure with the official clients for Python
+azure-python:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    {{ service_python }} -c 'import azure.identity, azure.mgmt.compute, azure.mgmt.monitor' || {
+        echo "azure-python: run: {{ service_python }} -m pip install -r infer/tests/azure/requirements.txt" >&2
+        exit 69
+    }
+    cargo build -p infer --bin virtual-azure
+    target=${CARGO_TARGET_DIR:-target}
+    {{ service_python }} infer/tests/azure/sdk.py "$target/debug/virtual-azure"
+
+# The virtual Azure with azure-cli, a large package: `pip install azure-cli`
+azure-cli:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    {{ python }} -c 'import azure.cli' || {
+        echo "azure-cli: run: {{ python }} -m pip install -r infer/tests/azure/requirements-cli.txt" >&2
+        exit 69
+    }
+    cargo build -p infer --bin virtual-azure
+    target=${CARGO_TARGET_DIR:-target}
+    {{ python }} infer/tests/azure/cli.py "$target/debug/virtual-azure"
+
 # Benchmarks; their figures stand in the README
 bench:
     cargo bench
@@ -95,4 +119,4 @@ advisories:
     cargo deny --locked check advisories
 
 # Everything that a change must pass
-ci: fmt typos deny deploy-files clippy doc test schemathesis notebook
+ci: fmt typos deny deploy-files clippy doc test schemathesis azure-python notebook

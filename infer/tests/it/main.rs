@@ -1,6 +1,7 @@
 //! Tests of the service and of the program, from outside.
 
 mod azure;
+mod azure_contract;
 mod closed_loop;
 mod config;
 mod decider;
@@ -18,4 +19,5 @@ mod secure;
 mod support;
 mod tls;
 mod traces;
+mod virtual_azure;
 mod what_if;

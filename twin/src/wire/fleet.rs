@@ -20,7 +20,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::convert::{check_world, inconsistent, variant};
-use super::read::{bounded, check_schema, parse, present};
+use super::read::{bounded, check_schema, from_json, present};
 use super::{
     DecisionRequest, Epoch, FleetState, Lifecycle, MAX_HOSTS, SCHEMA, WireError, WireErrorKind,
     WorldName,
@@ -456,7 +456,7 @@ impl<'a> TelemetryRequest<'a> {
     ///
     /// If it is not JSON or not of the schema; the error names the field.
     pub fn from_json(json: &'a [u8]) -> Result<Self, WireError> {
-        let request: Self = parse(json)?;
+        let request: Self = from_json(json)?;
         check_schema(request.schema)?;
         Ok(request)
     }
@@ -485,7 +485,7 @@ impl<'a> Question<'a> {
     ///
     /// If it is not JSON or of neither schema; the error names the field.
     pub fn from_json(json: &'a [u8]) -> Result<Self, WireError> {
-        let any: AnyQuestion<'a> = parse(json)?;
+        let any: AnyQuestion<'a> = from_json(json)?;
         check_schema(any.schema)?;
         let schema_error = |field: &str, problem: &str| WireError {
             kind: WireErrorKind::Schema,

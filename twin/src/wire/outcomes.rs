@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::read::{bounded, check_schema, parse, present};
+use super::read::{bounded, check_schema, from_json, present};
 use super::{WireError, WireErrorKind};
 use crate::decision_log::{DecisionId, ENTRY_SCHEMA, Outcome};
 
@@ -61,7 +61,7 @@ impl OutcomesRequest {
     ///
     /// If it is not JSON, not of the schema or contradicts itself; the error names the field.
     pub fn from_json(json: &[u8]) -> Result<Self, WireError> {
-        let request: Self = parse(json)?;
+        let request: Self = from_json(json)?;
         check_schema(request.schema)?;
         for (i, report) in request.outcomes.iter().enumerate() {
             report.check(i)?;
