@@ -157,7 +157,7 @@ pub fn check(observation: &Observation<'_>, decision: &Decision) -> Result<(), I
                     host,
                 });
             }
-            let ram = observation.world().size_of(host.index()).ram;
+            let ram = observation.world().ram_for_fragments(host.index());
             if observation.world().needs_mib(&variant.fragments[fragment]) > ram.0 {
                 return Err(Infeasible::Memory {
                     index,
@@ -211,7 +211,7 @@ fn immovable(
         return Some(Immovable::Closed);
     }
     let world = observation.world();
-    let ram = world.size_of(migration.to.index()).ram;
+    let ram = world.ram_for_fragments(migration.to.index());
     (world.needs_mib(resident.fragment) > ram.0).then_some(Immovable::Memory)
 }
 

@@ -18,9 +18,11 @@
 //! Left out: memory, that a VM's own size caps its demand (recordings show some above it), and
 //! demand that is put off instead of lost.
 
+pub mod columns;
 pub mod host;
 pub mod placement;
 pub mod power;
+mod run;
 mod share;
 mod trace;
 
@@ -32,6 +34,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::units::SimTime;
 
+pub(crate) use run::{ContainerRun, Stage};
 pub use share::water_fill;
 pub use trace::{DemandError, DemandTrace, Step};
 
@@ -91,7 +94,10 @@ impl fmt::Display for CpuRate {
 }
 
 /// Work of a CPU, in whole 10⁻¹⁵ cycles: a [`CpuRate`] times nanoseconds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(transparent)]
 pub struct CpuWork(pub u128);
 
 impl CpuWork {

@@ -20,7 +20,7 @@ use crate::state::{Epoch, State};
 use crate::world::World;
 
 /// The version of the bytes; it rises when any field of [`State`] does.
-pub const VERSION: u8 = 2;
+pub const VERSION: u8 = 3;
 
 /// The longest snapshot that is read, in bytes.
 pub const MAX_BYTES: usize = 256 << 20;

@@ -309,6 +309,11 @@ impl State {
             incidents: Incidents::default(),
         };
         state.expect_faults(world);
+        if !world.containers.is_empty() {
+            for h in 0..state.hosts.len() {
+                state.reschedule(world, h);
+            }
+        }
         state
     }
 
@@ -690,6 +695,9 @@ impl State {
         if !self.hosts[h].lifecycle.serves() {
             return;
         }
+        if !self.hosts[h].seat_containers() {
+            return;
+        }
         while let Some(&slot) = self.hosts[h].queue.front() {
             let run = &mut self.fragments[slot as usize];
             let request = &mut self.requests[run.request as usize];
@@ -743,6 +751,9 @@ impl State {
 
     fn finish_fragments<S: Sink>(&mut self, world: &World, h: usize, sink: &mut S) {
         self.hosts[h].advance(world.size_of(h), self.now);
+        if !self.hosts[h].containers.is_empty() {
+            self.hosts[h].turn_containers(world, self.now);
+        }
         while let Some(slot) = self.hosts[h].pop_finished() {
             if !self.migrations.is_empty() {
                 self.abandon_migration(world, slot, sink);
@@ -952,6 +963,7 @@ impl State {
             self.requests[slot] = request;
         }
         for h in 0..self.hosts.len() {
+            self.hosts[h].resample_containers(world, self.now, key);
             self.rebuild_finishes(world, h);
         }
         self.key = stream::mix(self.key, key);

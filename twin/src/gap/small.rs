@@ -80,7 +80,7 @@ pub fn cut(world: &World, hosts: usize, seed: u64) -> Result<World, SmallError> 
 
 fn placeable(world: &World) -> Result<(), SmallError> {
     let most = (0..world.hosts.len())
-        .map(|h| world.size_of(h).ram.0)
+        .map(|h| world.ram_for_fragments(h).0)
         .fold(0.0, f64::max);
     for application in &world.applications {
         for fragment in application.variants.iter().flat_map(|v| &v.fragments) {

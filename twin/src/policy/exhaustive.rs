@@ -438,7 +438,7 @@ impl Listing<'_> {
         let accepts = self.kinds.accepts[host] != self.flipped[host];
         accepts
             && self.observation.world().needs_mib(fragment)
-                <= self.observation.world().size_of(host).ram.0
+                <= self.observation.world().ram_for_fragments(host).0
     }
 
     /// Ways to place `variant`, duplicates included.

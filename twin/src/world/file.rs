@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::containers::ContainerFile;
 use super::{Dispatch, MigrationFile, SiteKind};
 use crate::distribution::Distribution;
 use crate::objective::Objective;
@@ -49,6 +50,9 @@ pub struct WorldFile {
     /// Models that fragments load before they run.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub models: Vec<ModelFile>,
+    /// Long-running containers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub containers: Vec<ContainerFile>,
     /// Applications.
     pub applications: Vec<ApplicationFile>,
     /// Requests that may be under way; those beyond are rejected. No limit if absent.

@@ -1,5 +1,6 @@
 //! From a world file to a [`World`]: parse, resolve names, check values.
 
+mod containers;
 mod mechanics;
 
 use std::path::Path;
@@ -142,6 +143,7 @@ impl World {
         let links = check.links(&file)?;
         let sizes = check.sizes(&file)?;
         let hosts = check.hosts(&file)?;
+        let containers = check.containers(&file, folder, (&hosts, &sizes))?;
         let caps = check.caps(&file.applications)?;
         let models = check.models(&file)?;
         let faults = check.faults(file.faults.as_ref())?;
@@ -157,6 +159,10 @@ impl World {
         let mut hash = Sha256::new();
         hash.update(serde_json::to_vec(&file).unwrap_or_default());
         hash.update(arrivals_text.as_bytes());
+        for step in containers.list().iter().flat_map(|c| c.demand.steps()) {
+            hash.update(step.until.0.to_le_bytes());
+            hash.update(step.rate.0.to_le_bytes());
+        }
         let mut world = Self {
             name: file.name.clone(),
             description: file.description.clone(),
@@ -169,6 +175,7 @@ impl World {
             hosts,
             applications,
             models,
+            containers,
             max_active_requests: file.max_active_requests,
             faults,
             caps,
@@ -679,7 +686,7 @@ impl Check<'_> {
         let names: Vec<&str> = world.applications.iter().map(|a| a.name.as_str()).collect();
         self.unique("applications", &names)?;
         let most = (0..world.hosts.len())
-            .map(|h| world.size_of(h).ram.0)
+            .map(|h| world.ram_for_fragments(h).0)
             .fold(0.0, f64::max);
         for (i, a) in world.applications.iter().enumerate() {
             for (j, v) in a.variants.iter().enumerate() {
