@@ -15,7 +15,10 @@
 //!
 //! Max-min fairness: Bertsekas and Gallager, *Data Networks*, 2nd edition, section 6.5.2.
 //!
-//! Left out: memory, that a VM's own size caps its demand (recordings show some above it), and
+//! A recording is replayed by [`host`] alone; the containers of a world ([`crate::world::containers`])
+//! run beside requests, in the hosts of the twin, by the same rules.
+//!
+//! Left out: memory (of replays), that a VM's own size caps its demand (recordings show some above it), and
 //! demand that is put off instead of lost.
 
 pub mod columns;
@@ -32,6 +35,7 @@ use std::ops::{Add, AddAssign, Sub};
 
 use serde::{Deserialize, Serialize};
 
+use crate::ids::{ContainerId, HostId};
 use crate::units::SimTime;
 
 pub(crate) use run::{ContainerRun, Stage};
@@ -154,6 +158,19 @@ impl Container {
     pub fn end(&self) -> SimTime {
         self.start.after(self.demand.duration())
     }
+}
+
+/// What a container of a world has wanted and lacked since the start of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ContainerMeter {
+    /// The container.
+    pub id: ContainerId,
+    /// Where it runs.
+    pub host: HostId,
+    /// What it wanted.
+    pub demanded: CpuWork,
+    /// What of that it did not get at its moment.
+    pub unmet: CpuWork,
 }
 
 #[cfg(test)]

@@ -319,12 +319,7 @@ fn idle(world: &World, h: usize) -> HostLoad {
 }
 
 /// The part of a load that is known exactly.
-fn fixed(
-    idle: &HostLoad,
-    state: &State,
-    h: usize,
-    unmet_penalty_per_vcpu: f64,
-) -> HostLoad {
+fn fixed(idle: &HostLoad, state: &State, h: usize, unmet_penalty_per_vcpu: f64) -> HostLoad {
     let host = &state.hosts[h];
     let mut load = HostLoad {
         accepts: host.lifecycle.accepts(),

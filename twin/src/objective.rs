@@ -108,7 +108,10 @@ impl Objective {
             "energy", "cost", "response", "sla", "accuracy", "carbon", "unmet",
         ];
         let weights = self.weights.to_array().into_iter();
-        for (name, weight) in names.iter().zip(weights.chain([self.weights.carbon, self.weights.unmet])) {
+        for (name, weight) in names
+            .iter()
+            .zip(weights.chain([self.weights.carbon, self.weights.unmet]))
+        {
             if !(weight.is_finite() && weight >= 0.0) {
                 return Some((
                     format!("weights.{name}"),

@@ -1,5 +1,7 @@
 //! Quality of service of a run, and the objective made of it.
 
+mod mechanics;
+
 use serde::{Deserialize, Serialize};
 
 use crate::faults::Incidents;
@@ -92,6 +94,7 @@ impl Account {
 }
 
 pub use crate::response::ResponseTimes;
+pub use mechanics::MECHANICS;
 
 /// The quality of service of one run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]

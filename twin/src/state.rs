@@ -16,6 +16,7 @@ use std::collections::BinaryHeap;
 use serde::{Deserialize, Serialize};
 
 use self::incidents::Fault;
+use crate::container::ContainerMeter;
 use crate::decision::{Decision, Deployment, PowerAction};
 use crate::demand;
 use crate::faults::{Incident, Incidents};
@@ -311,6 +312,7 @@ impl State {
         state.expect_faults(world);
         if !world.containers.is_empty() {
             for h in 0..state.hosts.len() {
+                state.admit(world, h);
                 state.reschedule(world, h);
             }
         }
@@ -321,6 +323,23 @@ impl State {
     #[must_use]
     pub fn now(&self) -> SimTime {
         self.now
+    }
+
+    /// What each container of the world has wanted and lacked up to now, in their order.
+    #[must_use]
+    pub fn container_meters(&self) -> Vec<ContainerMeter> {
+        let mut meters = Vec::new();
+        for (h, host) in self.hosts.iter().enumerate() {
+            let span = self.now.since(host.updated);
+            meters.extend(host.containers.iter().map(|run| ContainerMeter {
+                id: run.id,
+                host: HostId::at(h),
+                demanded: run.demanded + run.demand.over(span),
+                unmet: run.unmet + run.lacking().over(span),
+            }));
+        }
+        meters.sort_unstable_by_key(|meter| meter.id);
+        meters
     }
 
     /// Runs events until a decision is due or `until` is reached.

@@ -30,6 +30,7 @@ use thiserror::Error;
 
 use crate::migration::StrategyKind;
 use crate::workload::RATE_WINDOWS;
+use crate::world::containers::MAX_CONTAINERS;
 use crate::world::{self, MAX_MODELS};
 
 use read::{bounded, present};
@@ -180,6 +181,14 @@ pub struct HostState<'a> {
         deserialize_with = "bounded::<_, _, MAX_MODELS>"
     )]
     pub models: Vec<ModelState<'a>>,
+    /// Names of the long-running containers that wait for memory; none if absent. What they want
+    /// follows from the world and the time.
+    #[serde(
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "bounded::<_, _, MAX_CONTAINERS>"
+    )]
+    pub waiting_containers: Vec<Cow<'a, str>>,
 }
 
 /// What is observed of a model on a host.

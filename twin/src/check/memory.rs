@@ -50,7 +50,9 @@ fn check_fit(world: &World, findings: &mut Findings) {
 
 fn check_total(world: &World, findings: &mut Findings) {
     let summary = Summary::of(world);
-    let ram_mib: f64 = (0..world.hosts.len()).map(|h| world.ram_for_fragments(h).0).sum();
+    let ram_mib: f64 = (0..world.hosts.len())
+        .map(|h| world.ram_for_fragments(h).0)
+        .sum();
     let vcpu_mips = (0..world.sizes.len())
         .map(|s| world.sizes[s].mips_per_vcpu.0)
         .fold(0.0, f64::max);

@@ -131,12 +131,18 @@ impl Columns {
             let time_s = number(first, fields.next().unwrap_or(""), 1e9)?;
             let time = SimTime::from_seconds(time_s);
             if times.last().is_some_and(|&last| time <= last) {
-                return Err(wrong(line, format!("{first}: must be after that of the line above")));
+                return Err(wrong(
+                    line,
+                    format!("{first}: must be after that of the line above"),
+                ));
             }
             for (column, list) in values.iter_mut().enumerate() {
                 let name = &names[column];
                 let Some(field) = fields.next() else {
-                    return Err(wrong(line, format!("{name}: is missing; was the file cut off?")));
+                    return Err(wrong(
+                        line,
+                        format!("{name}: is missing; was the file cut off?"),
+                    ));
                 };
                 let ended = list.len() < times.len();
                 if field.is_empty() {
@@ -194,7 +200,10 @@ mod tests {
         let table = Columns::parse("t_s,vm000,vm001\n0,1.5,0.02\n300,0,\n400,7,\n", "cpu.csv")
             .expect("a good table");
         let steps = |column| -> Vec<(u64, f64)> {
-            table.steps(column).map(|(span, v)| (span.0 / 1_000_000_000, v)).collect()
+            table
+                .steps(column)
+                .map(|(span, v)| (span.0 / 1_000_000_000, v))
+                .collect()
         };
         // The last line lasts as long as the one before.
         assert_eq!(steps(0), [(300, 1.5), (100, 0.0), (100, 7.0)]);
@@ -206,11 +215,29 @@ mod tests {
     fn errors_name_the_line_and_the_column() {
         check("", "cpu.csv:1: the first column must be time_s, found \"\"");
         check("time_s\n", "cpu.csv:1: needs 1 to 10000 columns, found 0");
-        check("time_s,a\n0,1\n", "cpu.csv:1: needs at least two lines of values");
-        check("time_s,a\n0,1\n0,1\n", "cpu.csv:3: time_s: must be after that of the line above");
-        check("time_s,a\n0,1\n1\n", "cpu.csv:3: a: is missing; was the file cut off?");
-        check("time_s,a\n0,1\n1,NaN\n", "cpu.csv:3: a: expected a number from 0 to 10000, found \"NaN\"");
-        check("time_s,a\n0,1\n1,2,3\n", "cpu.csv:3: more fields than the 2 of the header");
-        check("time_s,a\n0,1\n1,\n2,3\n", "cpu.csv:4: a: has a value after it had ended");
+        check(
+            "time_s,a\n0,1\n",
+            "cpu.csv:1: needs at least two lines of values",
+        );
+        check(
+            "time_s,a\n0,1\n0,1\n",
+            "cpu.csv:3: time_s: must be after that of the line above",
+        );
+        check(
+            "time_s,a\n0,1\n1\n",
+            "cpu.csv:3: a: is missing; was the file cut off?",
+        );
+        check(
+            "time_s,a\n0,1\n1,NaN\n",
+            "cpu.csv:3: a: expected a number from 0 to 10000, found \"NaN\"",
+        );
+        check(
+            "time_s,a\n0,1\n1,2,3\n",
+            "cpu.csv:3: more fields than the 2 of the header",
+        );
+        check(
+            "time_s,a\n0,1\n1,\n2,3\n",
+            "cpu.csv:4: a: has a value after it had ended",
+        );
     }
 }

@@ -9,6 +9,7 @@
 
 use super::Host;
 use crate::container::{ContainerRun, CpuRate, CpuWork, Stage};
+use crate::ids::ContainerId;
 use crate::units::SimTime;
 use crate::world::{CpuShare, World};
 
@@ -56,7 +57,12 @@ impl Host {
                 run.stage == Stage::Running && !run.seated && Some(run.id) > after
             };
             let obtainable_mib = self.obtainable_mib(None);
-            let Some(next) = self.containers.iter_mut().filter(waits).min_by_key(|r| r.id) else {
+            let Some(next) = self
+                .containers
+                .iter_mut()
+                .filter(waits)
+                .min_by_key(|r| r.id)
+            else {
                 return all;
             };
             after = Some(next.id);
@@ -67,6 +73,22 @@ impl Host {
                 self.ram_free_mib -= ram_mib;
             } else {
                 all = false;
+            }
+        }
+    }
+
+    /// Whether container `id` runs and holds no memory.
+    pub(crate) fn lacks(&self, id: ContainerId) -> bool {
+        let runs = |run: &&ContainerRun| run.stage == Stage::Running && !run.seated;
+        self.containers.iter().filter(runs).any(|run| run.id == id)
+    }
+
+    /// Gives all that run their memory but those `waiting`, whether or not it is free.
+    pub(crate) fn take_seats(&mut self, waiting: &[ContainerId]) {
+        for run in &mut self.containers {
+            if run.stage == Stage::Running && !waiting.contains(&run.id) {
+                run.seated = true;
+                self.ram_free_mib -= run.ram_mib;
             }
         }
     }
@@ -94,12 +116,19 @@ impl Host {
     /// Shares `left_mips` among containers and running fragments; gives what is left.
     pub(super) fn share_with_containers(&mut self, mut left_mips: f64) -> f64 {
         let speed = self.speed();
-        let fair = self.containers.partition_point(|run| run.share < CpuShare::Fair);
-        let last = self.containers.partition_point(|run| run.share < CpuShare::Last);
+        let fair = self
+            .containers
+            .partition_point(|run| run.share < CpuShare::Fair);
+        let last = self
+            .containers
+            .partition_point(|run| run.share < CpuShare::Last);
         left_mips = fill(&mut self.containers[..fair], left_mips);
         let seated = |run: &&mut ContainerRun| run.seated;
         let mut claims = self.classes.iter().map(|c| c.running.len()).sum::<usize>()
-            + self.containers[fair..last].iter().filter(|run| run.seated).count();
+            + self.containers[fair..last]
+                .iter()
+                .filter(|run| run.seated)
+                .count();
         let runs = &mut self.containers[fair..last];
         let mut runs = runs.iter_mut().filter(seated).peekable();
         let classes = self.classes.iter_mut().filter(|c| !c.running.is_empty());
@@ -140,7 +169,10 @@ impl Host {
         };
         let first = (speed_mips - wanted(&|s| s == CpuShare::First)).max(LEAST_LEFT * speed_mips);
         let fair = wanted(&|s| s == CpuShare::Fair);
-        let sharers = self.containers.iter().filter(|run| run.share == CpuShare::Fair);
+        let sharers = self
+            .containers
+            .iter()
+            .filter(|run| run.share == CpuShare::Fair);
         // One fragment at least has an equal share.
         let equal = first / (1 + sharers.filter(|run| run.demand.0 > 0).count()) as f64;
         (wanted(&|_| true), (first - fair).max(equal))
@@ -183,6 +215,8 @@ fn serve(run: &mut ContainerRun, most_mips: f64) -> f64 {
         return want;
     }
     let most_mips = most_mips.max(0.0);
-    run.served = CpuRate::from_mhz(most_mips).unwrap_or_default().min(run.demand);
+    run.served = CpuRate::from_mhz(most_mips)
+        .unwrap_or_default()
+        .min(run.demand);
     most_mips
 }

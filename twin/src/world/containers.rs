@@ -184,12 +184,30 @@ impl Containers {
         for (c, spec) in list.iter().enumerate() {
             of_host[spec.host.index()].push(ContainerId::at(c));
         }
-        let held_mib = of_host.iter().map(|ids| most_held_mib(&list, ids)).collect();
+        let held_mib = of_host
+            .iter()
+            .map(|ids| most_held_mib(&list, ids))
+            .collect();
         Self {
             list,
             of_host,
             held_mib,
         }
+    }
+
+    /// Those of the hosts `kept` alone, which are numbered anew in that order.
+    pub(crate) fn on(&self, kept: &[usize]) -> Self {
+        let mut list = Vec::new();
+        for spec in &self.list {
+            if let Some(h) = kept.iter().position(|&h| h == spec.host.index()) {
+                let host = HostId::at(h);
+                list.push(ContainerSpec {
+                    host,
+                    ..spec.clone()
+                });
+            }
+        }
+        Self::new(list, kept.len())
     }
 
     /// All of them, in the order of the file.

@@ -63,6 +63,24 @@ pub struct WorldFile {
     pub faults: Option<FaultsFile>,
 }
 
+impl WorldFile {
+    /// The names of the hosts, in their order: size, site, and a number among those of both.
+    #[must_use]
+    pub fn host_names(&self) -> Vec<String> {
+        let mut numbers: BTreeMap<(&str, &str), u32> = BTreeMap::new();
+        let mut names = Vec::new();
+        for group in &self.hosts {
+            let (size, site) = (group.size.as_str(), group.site.as_str());
+            let number = numbers.entry((size, site)).or_default();
+            for _ in 0..group.count {
+                *number += 1;
+                names.push(format!("{size}-{site}-{number:02}"));
+            }
+        }
+        names
+    }
+}
+
 /// `[faults]`: times between faults are exponential; a fault without its mean time never happens.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]

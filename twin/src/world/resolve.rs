@@ -402,11 +402,14 @@ impl Check<'_> {
         }
         let sites = site_names(file);
         let sizes: Vec<&str> = file.sizes.iter().map(|s| s.name.as_str()).collect();
+        let mut names = file.host_names().into_iter();
         let mut hosts = Vec::new();
         for (i, group) in file.hosts.iter().enumerate() {
             let size = self.find(&format!("hosts[{i}].size"), "VM size", &group.size, &sizes)?;
             let site = self.find(&format!("hosts[{i}].site"), "site", &group.site, &sites)?;
-            self.push_group(i, group, (SizeId::at(size), SiteId::at(site)), &mut hosts)?;
+            let names = names.by_ref().take(group.count as usize);
+            let place = (SizeId::at(size), SiteId::at(site));
+            self.push_group(i, group, place, names, &mut hosts)?;
         }
         Ok(hosts)
     }
@@ -416,6 +419,7 @@ impl Check<'_> {
         i: usize,
         group: &HostGroupFile,
         (size, site): (SizeId, SiteId),
+        names: impl Iterator<Item = String>,
         hosts: &mut Vec<HostSpec>,
     ) -> Result<(), WorldError> {
         let on = group.initially_on.unwrap_or(group.count);
@@ -425,18 +429,9 @@ impl Check<'_> {
                 format!("is {on}, more than count = {}", group.count),
             ));
         }
-        let earlier = hosts
-            .iter()
-            .filter(|h| h.size == size && h.site == site)
-            .count();
-        for k in 0..group.count {
+        for (k, name) in (0..).zip(names) {
             hosts.push(HostSpec {
-                name: format!(
-                    "{}-{}-{:02}",
-                    group.size,
-                    group.site,
-                    earlier + k as usize + 1
-                ),
+                name,
                 size,
                 site,
                 initially_on: k < on,

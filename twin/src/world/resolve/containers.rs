@@ -1,6 +1,6 @@
 //! From `[[containers]]` to [`Containers`]: demand is read, hosts are chosen, memory is counted.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -65,12 +65,19 @@ impl Check<'_> {
                     vcpus: container.vcpus,
                     ram: Mebibytes(container.ram_mib),
                     start: SimTime::from_seconds(container.start_s),
-                    stop: container.stop_s.map_or(SimTime::NEVER, SimTime::from_seconds),
+                    stop: container
+                        .stop_s
+                        .map_or(SimTime::NEVER, SimTime::from_seconds),
                     share: container.share,
                     demand: Arc::new(trace),
                     repeat: demand.repeat,
                 });
             }
+        }
+        let mut taken = BTreeSet::new();
+        if let Some(twice) = list.iter().find(|c| !taken.insert(c.name.as_str())) {
+            let problem = format!("two are called \"{}\"; give one another name", twice.name);
+            return Err(self.invalid("containers", problem));
         }
         let containers = Containers::new(list, hosts.len());
         for (h, host) in hosts.iter().enumerate() {
@@ -197,11 +204,7 @@ impl Check<'_> {
         self.invalid(field, format!("only {there} from there on; lower count"))
     }
 
-    fn steps(
-        &self,
-        field: &str,
-        steps: &[StepFile],
-    ) -> Result<Vec<(SimTime, f64)>, WorldError> {
+    fn steps(&self, field: &str, steps: &[StepFile]) -> Result<Vec<(SimTime, f64)>, WorldError> {
         let mut found = Vec::with_capacity(steps.len());
         for (i, step) in steps.iter().enumerate() {
             self.positive(&format!("{field}[{i}].duration_s"), step.duration_s)?;
@@ -313,9 +316,7 @@ impl<'w> Free<'w> {
         let fits = |&h: &usize| self.ram_mib[h] >= container.ram_mib;
         let mut fitting = (0..self.hosts.len()).filter(fits);
         match rule {
-            ContainerPlacement::FirstFit => {
-                fitting.find(|&h| self.vcpus[h] >= container.vcpus)
-            }
+            ContainerPlacement::FirstFit => fitting.find(|&h| self.vcpus[h] >= container.vcpus),
             ContainerPlacement::LeastReserved => {
                 let reserved = |h: usize| 1.0 - self.vcpus[h] / self.size(h).vcpus;
                 fitting.min_by(|&a, &b| reserved(a).total_cmp(&reserved(b)).then(a.cmp(&b)))
