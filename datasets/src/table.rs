@@ -471,6 +471,12 @@ impl Columns {
         self.push(Column::new(name.into(), values.collect::<Vec<_>>()))
     }
 
+    /// Adds a column of 64-bit whole numbers, some of which may be absent.
+    #[must_use]
+    pub fn optional_u64(self, name: &str, values: impl Iterator<Item = Option<u64>>) -> Self {
+        self.push(Column::new(name.into(), values.collect::<Vec<_>>()))
+    }
+
     /// Adds a column of 32-bit numbers.
     #[must_use]
     pub fn f32(self, name: &str, values: impl Iterator<Item = f32>) -> Self {
@@ -661,6 +667,10 @@ impl Frame {
         optional_u32, u32, u32, "unsigned 32-bit integers"
     );
     optional_column_reader!(
+        /// The 64-bit whole numbers of `column`.
+        optional_u64, u64, u64, "unsigned 64-bit integers"
+    );
+    optional_column_reader!(
         /// The 64-bit numbers of `column`.
         optional_f64, f64, f64, "64-bit floats"
     );
@@ -701,6 +711,12 @@ impl Frame {
     #[must_use]
     pub fn height(&self) -> usize {
         self.frame.height()
+    }
+
+    /// Whether there is a column of that name.
+    #[must_use]
+    pub fn has(&self, column: &str) -> bool {
+        self.frame.column(column).is_ok()
     }
 
     /// The texts of `column`.

@@ -5,13 +5,19 @@
 //! | `requests.parquet` | a request | `request_id`, `application`, `context_tokens`, `arrived_s`, `variant`, `deployed_s`, `completed_s`, `response_s`, `late`; empty from where the log ends before it |
 //! | `fragments.parquet` | a fragment that ended | `request_id`, `application`, `variant`, `fragment`, `host`, `deployed_s`, `ended_s` |
 //! | `hosts.parquet` | a stretch in which a host was one thing | `host`, `size`, `site`, `state`, `start_s`, `end_s`, `until_end` |
+//! | `migrations.parquet` | a migration that was ordered | `request_id`, `fragment`, `from_host`, `to_host`, `strategy`, `started_s`, and, empty where the log ends before it, `ended_s`, `outcome`, `failed_step`, `cause`, `progress_lost`, `total_s`, `downtime_s`, `stall_s`, `sent_mib`, `fetched_mib`, `rounds` |
+//! | `incidents.parquet` | something that nobody decided | `time_s`, `kind`, `host`, `from_site`, `to_site`, `request_id`, `application`, `until_s`; empty where they do not belong to its kind |
+//! | `containers.parquet` | what a container wanted and lacked in a span of time | `container`, `host`, `start_s`, `end_s`, `demanded_vcpu_s`, `unmet_vcpu_s` |
 //!
-//! Requests come in the order in which they are answered, those that are not last; fragments in the
-//! order in which they end; stretches in the order in which they end.
+//! Requests come in the order in which they are answered, those that are not last; fragments,
+//! stretches and migrations in the order in which they end; incidents and spans of containers in the
+//! order of the log.
 //! The last stretch of a host ends with the last event of the log, and `until_end` marks it.
 //!
 //! The log is read once, line by line: memory grows with the requests under way, not with the log.
 //! Left out: when fragments start and wait, which the log does not tell.
+
+mod rows;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -23,6 +29,7 @@ use datasets::table::Columns;
 use datasets::{ParquetError, ParquetStream};
 use twin::events::{Event, EventsError, HostState, Line, Reader};
 
+use self::rows::{ContainerRow, Ended, IncidentRow, MigrationRow};
 use crate::files::create_folder;
 
 /// Requests, within the output folder.
@@ -32,10 +39,18 @@ pub const FRAGMENTS_FILE: &str = "fragments.parquet";
 /// Stretches of the lives of hosts.
 pub const HOSTS_FILE: &str = "hosts.parquet";
 
+/// Migrations that were ordered.
+pub const MIGRATIONS_FILE: &str = "migrations.parquet";
+/// What happened that nobody decided.
+pub const INCIDENTS_FILE: &str = "incidents.parquet";
+/// What containers wanted and lacked.
+pub const CONTAINERS_FILE: &str = "containers.parquet";
+
 /// Rows that are gathered before they are written.
 const PART_ROWS: usize = 16_384;
 
-/// Turn the event log of a run into Parquet: requests, fragments and hosts.
+/// Turn the event log of a run into Parquet: requests, fragments, hosts, migrations, incidents and
+/// containers.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
     /// The log, as `twin simulate --events FILE` writes it.
@@ -55,6 +70,12 @@ pub struct Exported {
     pub fragments: u64,
     /// Stretches of the lives of hosts.
     pub hosts: u64,
+    /// Migrations that were ordered.
+    pub migrations: u64,
+    /// What happened that nobody decided.
+    pub incidents: u64,
+    /// Spans of containers.
+    pub containers: u64,
 }
 
 /// Reads the log, writes the files and prints what they hold.
@@ -69,6 +90,9 @@ pub fn run(args: &Args) -> Result<()> {
         (REQUESTS_FILE, exported.requests),
         (FRAGMENTS_FILE, exported.fragments),
         (HOSTS_FILE, exported.hosts),
+        (MIGRATIONS_FILE, exported.migrations),
+        (INCIDENTS_FILE, exported.incidents),
+        (CONTAINERS_FILE, exported.containers),
     ] {
         writeln!(out, "{}: {rows} rows", args.out.join(name).display())?;
     }
@@ -213,6 +237,9 @@ struct Tables {
     requests: Table<RequestRow>,
     fragments: Table<FragmentRow>,
     hosts: Table<SpanRow>,
+    migrations: Table<MigrationRow>,
+    incidents: Table<IncidentRow>,
+    containers: Table<ContainerRow>,
 }
 
 impl Tables {
@@ -221,6 +248,9 @@ impl Tables {
             requests: Table::create(&out.join(REQUESTS_FILE), request_columns)?,
             fragments: Table::create(&out.join(FRAGMENTS_FILE), fragment_columns)?,
             hosts: Table::create(&out.join(HOSTS_FILE), span_columns)?,
+            migrations: Table::create(&out.join(MIGRATIONS_FILE), rows::migrations)?,
+            incidents: Table::create(&out.join(INCIDENTS_FILE), rows::incidents)?,
+            containers: Table::create(&out.join(CONTAINERS_FILE), rows::containers)?,
         })
     }
 
@@ -228,14 +258,23 @@ impl Tables {
         self.requests.flush()?;
         self.fragments.flush()?;
         self.hosts.flush()?;
+        self.migrations.flush()?;
+        self.incidents.flush()?;
+        self.containers.flush()?;
         let exported = Exported {
             requests: self.requests.count,
             fragments: self.fragments.count,
             hosts: self.hosts.count,
+            migrations: self.migrations.count,
+            incidents: self.incidents.count,
+            containers: self.containers.count,
         };
         self.requests.stream.finish()?;
         self.fragments.stream.finish()?;
         self.hosts.stream.finish()?;
+        self.migrations.stream.finish()?;
+        self.incidents.stream.finish()?;
+        self.containers.stream.finish()?;
         Ok(exported)
     }
 }
@@ -281,6 +320,8 @@ impl Life {
 struct Run {
     requests: BTreeMap<u64, RequestRow>,
     hosts: BTreeMap<String, Life>,
+    /// Migrations under way, by request and fragment.
+    migrations: BTreeMap<(u64, String), MigrationRow>,
     last_s: f64,
 }
 
@@ -294,6 +335,9 @@ impl Run {
     ) -> Result<()> {
         self.last_s = line.time_s;
         let time_s = line.time_s;
+        if let Some(incident) = IncidentRow::of(time_s, &line.event) {
+            tables.incidents.push(incident)?;
+        }
         match line.event {
             Event::Started { .. } => {}
             Event::Host {
@@ -353,14 +397,73 @@ impl Run {
                 let row = row.ok_or_else(|| unknown(reader, "request", &request))?;
                 tables.requests.push(row)?;
             }
-            // A fragment's row says where it ended, and what these do to requests and hosts has
-            // events of its own.
-            Event::MigrationStarted { .. }
-            | Event::MigrationEnded { .. }
-            | Event::HostCrashed { .. }
+            event @ (Event::MigrationStarted { .. } | Event::MigrationEnded { .. }) => {
+                self.migrate(time_s, event, tables, reader)?;
+            }
+            Event::Container {
+                container,
+                host,
+                span_s,
+                demanded_vcpu_s,
+                unmet_vcpu_s,
+            } => tables.containers.push(ContainerRow {
+                container,
+                host,
+                start_s: time_s - span_s,
+                end_s: time_s,
+                demanded_vcpu_s,
+                unmet_vcpu_s,
+            })?,
+            // What these do to requests and hosts has events of its own.
+            Event::HostCrashed { .. }
             | Event::HostSlow { .. }
             | Event::LinkDown { .. }
             | Event::AllocationFailed { .. } => {}
+        }
+        Ok(())
+    }
+
+    /// Notes a migration that begins, or writes one that has ended.
+    fn migrate<R: std::io::BufRead>(
+        &mut self,
+        time_s: f64,
+        event: Event,
+        tables: &mut Tables,
+        reader: &Reader<R>,
+    ) -> Result<()> {
+        match event {
+            Event::MigrationStarted {
+                request,
+                fragment,
+                from,
+                to,
+                strategy,
+            } => {
+                let key = (request, fragment.clone());
+                let row = MigrationRow {
+                    request,
+                    fragment,
+                    from,
+                    to,
+                    strategy,
+                    started_s: time_s,
+                    ended: None,
+                };
+                if let Some(before) = self.migrations.insert(key, row) {
+                    let problem = format!("{} of request {request} moves already", before.fragment);
+                    return Err(reader.wrong(problem).into());
+                }
+            }
+            event => {
+                let Some((key, ended)) = Ended::of(time_s, event) else {
+                    return Ok(());
+                };
+                let row = self.migrations.remove(&key);
+                let mut row =
+                    row.ok_or_else(|| unknown(reader, "a migration of request", &key.0))?;
+                row.ended = Some(ended);
+                tables.migrations.push(row)?;
+            }
         }
         Ok(())
     }
@@ -412,6 +515,9 @@ impl Run {
     fn end(self, tables: &mut Tables) -> Result<(), ParquetError> {
         for row in self.requests.into_values() {
             tables.requests.push(row)?;
+        }
+        for row in self.migrations.into_values() {
+            tables.migrations.push(row)?;
         }
         for (host, life) in &self.hosts {
             tables.hosts.push(life.row(host, self.last_s, true))?;

@@ -11,9 +11,12 @@
 //!   host gives them. Its quantiles come from [`SAMPLES`] requests of the workload.
 //! - *Memory*, *fleet* and *terms* of the objective: simple comparisons, with their limits as
 //!   constants.
+//! - *Containers*: demand against the speed of their hosts, and their lives. The load is that of
+//!   requests alone.
 //!
 //! Left out: anything that needs a run. No finding says how well a policy does.
 
+mod containers;
 mod fleet;
 mod load;
 mod memory;
@@ -97,6 +100,7 @@ impl CheckReport {
         load::check(world, &load, &mut findings);
         reach::check(world, &applications, &mut findings);
         memory::check(world, &mut findings);
+        containers::check(world, &mut findings);
         fleet::check(world, &mut findings);
         terms::check(world, &terms, &mut findings);
         // The sort is stable: findings of one severity keep the order of the checks.

@@ -188,10 +188,16 @@ struct Placed<'a> {
     fragment: &'a Fragment,
 }
 
-/// A decision next to what is observed, so that looking a thing up does not mean a search.
+/// Lists of up to this many actions are searched as they are: that is faster than to index them.
+const FEW: usize = 8;
+
+/// A decision next to what is observed, so that looking a thing up does not mean a long search.
 struct Plan<'a> {
     observation: &'a Observation<'a>,
     decision: &'a Decision,
+    /// Whether no list is long, so that power actions, deployments and waiting requests are not
+    /// indexed.
+    is_short: bool,
     /// The first power action of each host.
     powers: BTreeMap<HostId, usize>,
     /// The requests that wait, if any is deployed.
@@ -208,8 +214,9 @@ struct Plan<'a> {
 
 impl<'a> Plan<'a> {
     fn new(observation: &'a Observation<'a>, decision: &'a Decision) -> Self {
+        let is_short = decision.provisioning.len().max(decision.deployments.len()) <= FEW;
         let mut waiting = BTreeMap::new();
-        if !decision.deployments.is_empty() {
+        if !is_short {
             waiting.extend(observation.waiting().map(|w| (w.id, w.application)));
         }
         let (mut placed, mut moving) = (BTreeMap::new(), BTreeSet::new());
@@ -227,15 +234,51 @@ impl<'a> Plan<'a> {
                 }));
             }
         }
+        let (mut powers, mut deployed) = (BTreeMap::new(), BTreeMap::new());
+        if !is_short {
+            powers = firsts(decision.provisioning.iter().map(|a| a.host));
+            deployed = firsts(decision.deployments.iter().map(|d| d.request));
+        }
         Self {
             observation,
             decision,
-            powers: firsts(decision.provisioning.iter().map(|a| a.host)),
+            is_short,
+            powers,
             waiting,
-            deployed: firsts(decision.deployments.iter().map(|d| d.request)),
+            deployed,
             placed,
             moving,
             moved: firsts(decision.migrations.iter().map(|m| (m.request, m.fragment))),
+        }
+    }
+
+    /// The first power action of `host`.
+    fn first_power(&self, host: HostId) -> Option<usize> {
+        if self.is_short {
+            let actions = &self.decision.provisioning;
+            actions.iter().position(|action| action.host == host)
+        } else {
+            self.powers.get(&host).copied()
+        }
+    }
+
+    /// The first deployment of `request`.
+    fn first_deployment(&self, request: RequestId) -> Option<usize> {
+        if self.is_short {
+            let deployments = &self.decision.deployments;
+            deployments.iter().position(|d| d.request == request)
+        } else {
+            self.deployed.get(&request).copied()
+        }
+    }
+
+    /// What `request` asks for, if it waits.
+    fn waiting(&self, request: RequestId) -> Option<ApplicationId> {
+        if self.is_short {
+            let mut waiting = self.observation.waiting();
+            waiting.find(|w| w.id == request).map(|w| w.application)
+        } else {
+            self.waiting.get(&request).copied()
         }
     }
 
@@ -245,7 +288,7 @@ impl<'a> Plan<'a> {
             return Some(Infeasible::NotNow { index });
         }
         let host = self.decision.provisioning[index].host;
-        let repeated = self.powers.get(&host) != Some(&index);
+        let repeated = self.first_power(host) != Some(index);
         let unknown = host.index() >= self.observation.host_count();
         (unknown || repeated).then_some(Infeasible::Host { index, host })
     }
@@ -254,8 +297,8 @@ impl<'a> Plan<'a> {
     fn deployment(&self, index: usize, found: &mut Vec<Infeasible>) {
         let deployment = &self.decision.deployments[index];
         let request = deployment.request;
-        let repeated = self.deployed.get(&request) != Some(&index);
-        let (Some(application), false) = (self.waiting.get(&request), repeated) else {
+        let repeated = self.first_deployment(request) != Some(index);
+        let (Some(application), false) = (self.waiting(request), repeated) else {
             found.push(Infeasible::Request { index, request });
             return;
         };
@@ -323,8 +366,8 @@ impl<'a> Plan<'a> {
         if host.index() >= self.observation.host_count() {
             return false;
         }
-        match self.powers.get(&host) {
-            Some(&first) => self.decision.provisioning[first].on,
+        match self.first_power(host) {
+            Some(first) => self.decision.provisioning[first].on,
             None => self.observation.lifecycle(host).accepts(),
         }
     }
@@ -332,7 +375,7 @@ impl<'a> Plan<'a> {
     /// Whether `fragment` can ever fit into the memory of `host`.
     fn fits(&self, fragment: &Fragment, host: HostId) -> bool {
         let world = self.observation.world();
-        world.needs_mib(fragment) <= world.size_of(host.index()).ram.0
+        world.needs_mib(fragment) <= world.ram_for_fragments(host.index()).0
     }
 }
 

@@ -15,12 +15,17 @@
 //!
 //! Max-min fairness: Bertsekas and Gallager, *Data Networks*, 2nd edition, section 6.5.2.
 //!
-//! Left out: memory, that a VM's own size caps its demand (recordings show some above it), and
+//! A recording is replayed by [`host`] alone; the containers of a world ([`crate::world::containers`])
+//! run beside requests, in the hosts of the twin, by the same rules.
+//!
+//! Left out: memory (of replays), that a VM's own size caps its demand (recordings show some above it), and
 //! demand that is put off instead of lost.
 
+pub mod columns;
 pub mod host;
 pub mod placement;
 pub mod power;
+mod run;
 mod share;
 mod trace;
 
@@ -30,8 +35,10 @@ use std::ops::{Add, AddAssign, Sub};
 
 use serde::{Deserialize, Serialize};
 
+use crate::ids::{ContainerId, HostId};
 use crate::units::SimTime;
 
+pub(crate) use run::{ContainerRun, Stage};
 pub use share::water_fill;
 pub use trace::{DemandError, DemandTrace, Step};
 
@@ -91,7 +98,10 @@ impl fmt::Display for CpuRate {
 }
 
 /// Work of a CPU, in whole 10⁻¹⁵ cycles: a [`CpuRate`] times nanoseconds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(transparent)]
 pub struct CpuWork(pub u128);
 
 impl CpuWork {
@@ -148,6 +158,19 @@ impl Container {
     pub fn end(&self) -> SimTime {
         self.start.after(self.demand.duration())
     }
+}
+
+/// What a container of a world has wanted and lacked since the start of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ContainerMeter {
+    /// The container.
+    pub id: ContainerId,
+    /// Where it runs.
+    pub host: HostId,
+    /// What it wanted.
+    pub demanded: CpuWork,
+    /// What of that it did not get at its moment.
+    pub unmet: CpuWork,
 }
 
 #[cfg(test)]

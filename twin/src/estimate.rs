@@ -143,8 +143,9 @@ impl Loads {
         let (world, state) = (observation.world(), observation.state());
         self.prepare(world);
         self.hosts.clear();
+        let unmet = world.objective.per_unmet_vcpu_second();
         for h in 0..observation.host_count() {
-            let mut load = fixed(&self.idle[h], state, h);
+            let mut load = fixed(&self.idle[h], state, h, unmet);
             for resident in observation.residents(HostId::at(h)) {
                 load.left_mi += resident.expected_left_mi;
                 if !resident.phase.holds_memory() {
@@ -180,12 +181,13 @@ impl Loads {
     pub(crate) fn sample(&mut self, world: &World, state: &State) {
         self.prepare(world);
         self.hosts.clear();
+        let unmet = world.objective.per_unmet_vcpu_second();
         for (h, host) in state.hosts.iter().enumerate() {
-            let mut load = fixed(&self.idle[h], state, h);
+            let mut load = fixed(&self.idle[h], state, h, unmet);
             if load.count > 0.0 {
                 // Virtual work stands at the time of the host's last event.
                 let since = state.now.since(host.updated).seconds();
-                load.left_mi = (host.left_mi() - host.used_mips * since).max(0.0);
+                load.left_mi = (host.left_mi() - host.fragments_mips() * since).max(0.0);
                 for &slot in &host.queue {
                     load.ram_free_mib -= ram_of(world, state, slot);
                 }
@@ -321,7 +323,7 @@ fn idle(world: &World, h: usize) -> HostLoad {
         vcpus: size.vcpus,
         ram_free_mib: size.ram.0,
         models: 0,
-        ram_mib: size.ram.0,
+        ram_mib: world.ram_for_fragments(h).0,
         count: 0.0,
         left_mi: 0.0,
         user_latency_s: world.sites[world.hosts[h].site.index()]
@@ -338,9 +340,9 @@ fn idle(world: &World, h: usize) -> HostLoad {
 }
 
 /// The part of a load that is known exactly.
-fn fixed(idle: &HostLoad, state: &State, h: usize) -> HostLoad {
+fn fixed(idle: &HostLoad, state: &State, h: usize, unmet_penalty_per_vcpu: f64) -> HostLoad {
     let host = &state.hosts[h];
-    HostLoad {
+    let mut load = HostLoad {
         accepts: host.lifecycle.accepts(),
         billed: host.lifecycle.billed(),
         ready_s: match host.lifecycle {
@@ -355,7 +357,16 @@ fn fixed(idle: &HostLoad, state: &State, h: usize) -> HostLoad {
             .fold(0, |bits, m| bits | (1 << m.model.index())),
         count: host.resident.len() as f64,
         ..*idle
+    };
+    if !host.containers.is_empty() {
+        let (wanted_mips, left_mips) = host.beside_containers(idle.speed_mips);
+        load.speed_mips = left_mips;
+        load.mi_s = 1.0 / left_mips;
+        // Turning the host off would leave all of that unmet.
+        let wanted_vcpus = wanted_mips.min(idle.speed_mips) / idle.vcpu_mips;
+        load.idle_penalty_per_s -= unmet_penalty_per_vcpu * wanted_vcpus;
     }
+    load
 }
 
 /// Expected work of a fragment that has not started, in MI.

@@ -18,6 +18,7 @@
 //! | `link-down` | `from`, `to` (sites), `until_s` |
 //! | `withdrawn` | `request`: what ran for it is lost, it waits again |
 //! | `rejected` | `request`, `application`: turned away on arrival |
+//! | `container` | `container`, `host`, `span_s`, `demanded_vcpu_s`, `unmet_vcpu_s`: what it wanted and lacked in the `span_s` up to now; at each boundary and at the end, unless it wanted nothing |
 //!
 //! Hosts, applications, variants and fragments go by the names in the world.
 
@@ -26,6 +27,7 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
+use crate::container::{ContainerMeter, CpuWork};
 use crate::decision::Deployment;
 use crate::faults::Incident;
 use crate::host::Lifecycle;
@@ -133,6 +135,13 @@ enum Entry<'a> {
         request: u64,
         application: &'a str,
     },
+    Container {
+        container: &'a str,
+        host: &'a str,
+        span_s: f64,
+        demanded_vcpu_s: f64,
+        unmet_vcpu_s: f64,
+    },
 }
 
 /// What is migrated, from where to where.
@@ -162,6 +171,8 @@ pub struct EventLog<'w, W: Write> {
     out: W,
     /// Requests under way: their application, and their variant once they are deployed.
     requests: BTreeMap<RequestId, (ApplicationId, VariantId)>,
+    /// What the containers had wanted and lacked when that was written last, and when that was.
+    metered: (SimTime, Vec<ContainerMeter>),
     outcome: io::Result<u64>,
 }
 
@@ -172,6 +183,7 @@ impl<'w, W: Write> EventLog<'w, W> {
             world,
             out,
             requests: BTreeMap::new(),
+            metered: (SimTime::ZERO, Vec::new()),
             outcome: Ok(0),
         };
         let started = Entry::Started {
@@ -370,6 +382,29 @@ impl<W: Write> EventSink for EventLog<'_, W> {
             }
         };
         self.write(now, event);
+    }
+
+    fn containers(&mut self, now: SimTime, meters: &[ContainerMeter]) {
+        let (since, before) = std::mem::take(&mut self.metered);
+        let span_s = now.since(since).seconds();
+        for (i, meter) in meters.iter().enumerate() {
+            let earlier = before.get(i);
+            let demanded = meter.demanded - earlier.map_or(CpuWork::default(), |m| m.demanded);
+            let unmet = meter.unmet - earlier.map_or(CpuWork::default(), |m| m.unmet);
+            if demanded == CpuWork::default() {
+                continue;
+            }
+            let h = meter.host.index();
+            let event = Entry::Container {
+                container: &self.world.containers.get(meter.id).name,
+                host: self.host(meter.host),
+                span_s,
+                demanded_vcpu_s: self.world.vcpu_seconds(h, demanded),
+                unmet_vcpu_s: self.world.vcpu_seconds(h, unmet),
+            };
+            self.write(now, event);
+        }
+        self.metered = (now, meters.to_vec());
     }
 
     fn lifecycle(&mut self, now: SimTime, host: HostId, lifecycle: Lifecycle) {

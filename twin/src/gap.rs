@@ -22,7 +22,6 @@ use std::time::Duration;
 use rand::RngExt;
 use rayon::prelude::*;
 use serde::Serialize;
-use statrs::distribution::{ContinuousCDF, StudentsT};
 use thiserror::Error;
 
 use crate::checker::{self, Infeasible};
@@ -36,6 +35,7 @@ use crate::sequence::Stepwise;
 use crate::simulate;
 use crate::sink::Silent;
 use crate::state::{Epoch, Future, State};
+use crate::statistics::{Estimate, quantile};
 use crate::stream::{self, Stream};
 use crate::what_if::{self, Futures};
 use crate::world::{Dispatch, World};
@@ -144,35 +144,7 @@ pub struct Measurement {
     pub exhaustive_time_s: f64,
 }
 
-/// A mean over states with its 95 % confidence interval (Student's t); the interval is absent for
-/// a single state.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Estimate {
-    /// The mean.
-    pub mean: f64,
-    /// Lower end of the interval.
-    pub ci95_low: Option<f64>,
-    /// Upper end of the interval.
-    pub ci95_high: Option<f64>,
-}
-
-impl Estimate {
-    fn of(values: &[f64]) -> Self {
-        let n = values.len() as f64;
-        let mean = values.iter().sum::<f64>() / n.max(1.0);
-        let squares: f64 = values.iter().map(|v| (v - mean).powi(2)).sum();
-        let half = StudentsT::new(0.0, 1.0, n - 1.0)
-            .ok()
-            .map(|t| t.inverse_cdf(0.975) * (squares / (n - 1.0) / n).sqrt());
-        Self {
-            mean,
-            ci95_low: half.map(|h| mean - h),
-            ci95_high: half.map(|h| mean + h),
-        }
-    }
-}
-
-/// The states of one kind taken together.
+/// The states of one kind taken together; estimates are means over states.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Summary {
     /// The kind.
@@ -392,34 +364,30 @@ pub fn summaries(measurements: &[Measurement], epsilon_s: f64) -> Vec<Summary> {
         .filter_map(|kind| {
             let mut list: Vec<Measurement> = measurements.to_vec();
             list.retain(|m| m.kind == kind);
-            (!list.is_empty()).then(|| summary(kind, &list, epsilon_s))
+            summary(kind, &list, epsilon_s)
         })
         .collect()
 }
 
-fn summary(kind: Kind, list: &[Measurement], epsilon_s: f64) -> Summary {
+fn summary(kind: Kind, list: &[Measurement], epsilon_s: f64) -> Option<Summary> {
     let column = |of: fn(&Measurement) -> f64| -> Vec<f64> { list.iter().map(of).collect() };
     let estimate = |of| Estimate::of(&column(of));
-    let median = |of| {
-        let mut values = column(of);
-        values.sort_by(f64::total_cmp);
-        values[(values.len() - 1) / 2]
-    };
-    let oracle_s = estimate(|m| m.oracle_s);
-    let greedy_s = estimate(|m| m.greedy_s);
-    let nothing_s = estimate(|m| m.nothing_s);
-    let random_s = estimate(|m| m.random_s);
+    let median = |of| quantile(&mut column(of), 0.5);
+    let oracle_s = estimate(|m| m.oracle_s)?;
+    let greedy_s = estimate(|m| m.greedy_s)?;
+    let nothing_s = estimate(|m| m.nothing_s)?;
+    let random_s = estimate(|m| m.random_s)?;
     let percent_of =
         |whole: &Estimate| (whole.mean > 0.0).then(|| 100.0 * oracle_s.mean / whole.mean);
-    Summary {
+    Some(Summary {
         kind,
         states: list.len(),
         refused: list.iter().map(|m| m.refused).sum(),
-        decisions_mean: estimate(|m| m.decisions as f64).mean,
+        decisions_mean: estimate(|m| m.decisions as f64)?.mean,
         decisions_max: list.iter().map(|m| m.decisions).max().unwrap_or(0),
-        penalty_s: estimate(|m| m.penalty_s).mean,
+        penalty_s: estimate(|m| m.penalty_s)?.mean,
         oracle_s,
-        oracle_in_sample_s: estimate(|m| m.oracle_in_sample_s),
+        oracle_in_sample_s: estimate(|m| m.oracle_in_sample_s)?,
         oracle_of_greedy_percent: percent_of(&greedy_s),
         oracle_of_nothing_percent: percent_of(&nothing_s),
         oracle_of_random_percent: percent_of(&random_s),
@@ -428,7 +396,7 @@ fn summary(kind: Kind, list: &[Measurement], epsilon_s: f64) -> Summary {
         random_s,
         within_epsilon: list.iter().filter(|m| m.oracle_s <= epsilon_s).count() as f64
             / list.len() as f64,
-        oracle_time_p50_s: median(|m| m.oracle_time_s),
-        exhaustive_time_p50_s: median(|m| m.exhaustive_time_s),
-    }
+        oracle_time_p50_s: median(|m| m.oracle_time_s)?,
+        exhaustive_time_p50_s: median(|m| m.exhaustive_time_s)?,
+    })
 }

@@ -19,7 +19,11 @@
 //! **Models.** A fragment that needs a model waits until the host has loaded it. Loaded models stay
 //! until their memory is needed; the one that has been unused longest goes first.
 //!
+//! **Containers.** Long-running ones share the CPU and hold memory beside fragments ([`containers`]).
+//!
 //! Left out: interference between fragments beyond sharing.
+
+mod containers;
 
 use std::cmp::Ordering;
 use std::collections::{BinaryHeap, VecDeque};
@@ -27,6 +31,7 @@ use std::collections::{BinaryHeap, VecDeque};
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
+use crate::container::{ContainerRun, CpuWork};
 use crate::credits::{CreditAccount, CreditLevel};
 use crate::faults::{self, Purpose};
 use crate::ids::ModelId;
@@ -179,6 +184,8 @@ pub(crate) struct Host {
     pub(crate) models: Vec<LoadedModel>,
     /// Fragments that wait for a model to be loaded, and hold their memory.
     pub(crate) loading: u32,
+    /// Long-running containers, in the order in which they are given CPU.
+    pub(crate) containers: Vec<ContainerRun>,
 }
 
 /// A model on a host.
@@ -201,6 +208,7 @@ impl Clone for Host {
             queue: self.queue.clone(),
             resident: self.resident.clone(),
             models: self.models.clone(),
+            containers: self.containers.clone(),
             ..*self
         }
     }
@@ -209,17 +217,20 @@ impl Clone for Host {
         let queue = std::mem::take(&mut self.queue);
         let resident = std::mem::take(&mut self.resident);
         let models = std::mem::take(&mut self.models);
+        let containers = std::mem::take(&mut self.containers);
         *self = Self {
             classes,
             queue,
             resident,
             models,
+            containers,
             ..*source
         };
         self.classes.clone_from(&source.classes);
         self.queue.clone_from(&source.queue);
         self.resident.clone_from(&source.resident);
         self.models.clone_from(&source.models);
+        self.containers.clone_from(&source.containers);
     }
 }
 
@@ -234,6 +245,8 @@ pub(crate) struct Meter {
     pub(crate) served: SimTime,
     /// Integral of utilization over that time, in s.
     pub(crate) busy_s: f64,
+    /// Work that containers wanted and did not get.
+    pub(crate) unmet: CpuWork,
 }
 
 impl CapClass {
@@ -311,7 +324,11 @@ impl Host {
             starts: 0,
             models: Vec::new(),
             loading: 0,
+            containers: Vec::new(),
         };
+        if !world.containers.is_empty() {
+            new.place_containers(world, host, SimTime::ZERO);
+        }
         if on {
             new.allocate(size, faults::key(state_key, Purpose::Speed, host));
         }
@@ -372,6 +389,7 @@ impl Host {
             debug_assert_eq!(loaded.users, 0, "nothing runs on a host that stops");
         }
         self.ram_free_mib = self.ram_mib;
+        self.unseat_containers();
         self.credits = None;
         self.throttled = false;
     }
@@ -383,6 +401,9 @@ impl Host {
             return;
         }
         self.updated = now;
+        for run in &mut self.containers {
+            run.advance(span);
+        }
         if !self.lifecycle.billed() {
             return;
         }
@@ -414,7 +435,11 @@ impl Host {
             billed: self.billed,
             served: self.served,
             busy_s: self.busy_s,
+            unmet: CpuWork::default(),
         };
+        if !self.containers.is_empty() {
+            meter.unmet = self.containers_meter(now)[1];
+        }
         if span.0 > 0 && self.lifecycle.billed() {
             meter.energy_j += self.power_w * span.seconds();
             meter.billed = meter.billed.after(span);
@@ -460,11 +485,24 @@ impl Host {
             self.throttled = false;
             let idle = size.power.at(0.0).0;
             self.power_w = if self.lifecycle.billed() { idle } else { 0.0 };
+            self.starve_containers();
             return;
         }
+        let available_mips = self.available_mips(size);
+        let left_mips = if self.containers.is_empty() {
+            self.share_among_fragments(available_mips)
+        } else {
+            self.share_with_containers(available_mips)
+        };
+        self.used_mips = (available_mips - left_mips).clamp(0.0, self.capacity_mips);
+        self.throttled = available_mips < self.capacity_mips && left_mips <= 0.0;
+        self.utilization = (self.used_mips * self.mip_share).min(1.0);
+        self.power_w = size.power.at(self.utilization).0;
+    }
+
+    /// Shares `left_mips` among the running fragments; gives what is left.
+    fn share_among_fragments(&mut self, mut left_mips: f64) -> f64 {
         let speed = self.speed();
-        let mut left_mips = self.available_mips(size);
-        let available_mips = left_mips;
         let mut left_count: u32 = self.classes.iter().map(CapClass::count).sum();
         // Classes are sorted by cap, so those that stay below the fair share come first.
         for class in &mut self.classes {
@@ -476,10 +514,7 @@ impl Host {
             left_mips -= class.rate_mips * f64::from(count);
             left_count -= count;
         }
-        self.used_mips = (available_mips - left_mips).clamp(0.0, self.capacity_mips);
-        self.throttled = available_mips < self.capacity_mips && left_mips <= 0.0;
-        self.utilization = (self.used_mips * self.mip_share).min(1.0);
-        self.power_w = size.power.at(self.utilization).0;
+        left_mips
     }
 
     /// Speed that fragments can have now: that of the base where credits are gone.
@@ -492,10 +527,13 @@ impl Host {
         }
     }
 
-    /// When the host next does something by itself, given the rates: a fragment ends, or the last
-    /// credit is spent.
+    /// When the host next does something by itself, given the rates: a fragment ends, the last credit
+    /// is spent, or a container wants something else.
     pub(crate) fn next_event(&self, size: &VmSize) -> SimTime {
-        let finish = self.next_finish();
+        let mut finish = self.next_finish();
+        for run in &self.containers {
+            finish = finish.min(run.until);
+        }
         let (Some(account), Some(spec)) = (&self.credits, &size.credits) else {
             return finish;
         };
@@ -566,7 +604,7 @@ impl Host {
     fn tidy(&mut self) {
         if self.running() == 0 && self.loading == 0 && self.holds == 0 {
             let models_mib: f64 = self.models.iter().map(|m| m.ram_mib).sum();
-            self.ram_free_mib = self.ram_mib - models_mib;
+            self.ram_free_mib = self.ram_mib - models_mib - self.containers_mib();
             if self.resident.is_empty() {
                 self.ahead_mi = 0.0;
             }

@@ -59,6 +59,10 @@ index!(
     /// A model: its position in `World::models`.
     ModelId, u16);
 
+index!(
+    /// A long-running container: its position in `World::containers`.
+    ContainerId, u32);
+
 /// A request, numbered in the order of arrival from zero.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,

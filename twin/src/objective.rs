@@ -9,7 +9,8 @@
 //!         + w_response · Σ response times / (reference response · reference arrival rate)
 //!         + w_sla      · late requests    / reference arrival rate
 //!         + w_accuracy · Σ (1 − accuracy) / reference arrival rate
-//!         + w_carbon   · greenhouse gas / reference carbon rate           [seconds]
+//!         + w_carbon   · greenhouse gas / reference carbon rate
+//!         + w_unmet    · unmet demand of containers / reference demand    [seconds]
 //! objective = − penalty / duration                                         [1]
 //! ```
 //!
@@ -34,6 +35,9 @@ pub struct Weights {
     /// Weight of greenhouse gas.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub carbon: f64,
+    /// Weight of unmet demand of containers.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub unmet: f64,
 }
 
 #[expect(
@@ -46,7 +50,8 @@ fn is_zero(value: &f64) -> bool {
 
 impl Weights {
     /// The weights in a fixed order: energy, cost, response, SLA, accuracy. Greenhouse gas is not
-    /// among them: it is proportional to the energy of each site.
+    /// among them: it is proportional to the energy of each site. Nor is unmet demand of containers,
+    /// which most worlds do not have.
     #[must_use]
     pub fn to_array(self) -> [f64; 5] {
         [
@@ -68,6 +73,7 @@ impl Weights {
             sla,
             accuracy,
             carbon: 0.0,
+            unmet: 0.0,
         }
     }
 }
@@ -89,15 +95,23 @@ pub struct Objective {
     /// Greenhouse gas that counts as one, in g CO2e per hour; needed if it has a weight.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reference_carbon_g_per_hour: Option<f64>,
+    /// Unmet demand of containers that counts as one, in virtual CPUs; needed if it has a weight.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reference_unmet_vcpus: Option<f64>,
 }
 
 impl Objective {
     /// What is wrong with the values, if anything: the field and the reason.
     #[must_use]
     pub fn problem(&self) -> Option<(String, String)> {
-        let names = ["energy", "cost", "response", "sla", "accuracy", "carbon"];
+        let names = [
+            "energy", "cost", "response", "sla", "accuracy", "carbon", "unmet",
+        ];
         let weights = self.weights.to_array().into_iter();
-        for (name, weight) in names.iter().zip(weights.chain([self.weights.carbon])) {
+        for (name, weight) in names
+            .iter()
+            .zip(weights.chain([self.weights.carbon, self.weights.unmet]))
+        {
             if !(weight.is_finite() && weight >= 0.0) {
                 return Some((
                     format!("weights.{name}"),
@@ -117,6 +131,13 @@ impl Objective {
                 "reference_carbon_g_per_hour",
                 match self.reference_carbon_g_per_hour {
                     None if self.weights.carbon > 0.0 => f64::NAN,
+                    reference => reference.unwrap_or(1.0),
+                },
+            ),
+            (
+                "reference_unmet_vcpus",
+                match self.reference_unmet_vcpus {
+                    None if self.weights.unmet > 0.0 => f64::NAN,
                     reference => reference.unwrap_or(1.0),
                 },
             ),
@@ -148,6 +169,13 @@ impl Objective {
     pub fn per_gram_co2e(&self) -> f64 {
         self.reference_carbon_g_per_hour
             .map_or(0.0, |reference| self.weights.carbon * 3600.0 / reference)
+    }
+
+    /// Penalty of a second for which a container lacks one virtual CPU, in seconds.
+    #[must_use]
+    pub fn per_unmet_vcpu_second(&self) -> f64 {
+        self.reference_unmet_vcpus
+            .map_or(0.0, |reference| self.weights.unmet / reference)
     }
 
     /// Penalty of a second of response time, in seconds.

@@ -8,11 +8,12 @@ mod build;
 mod migrations;
 mod view;
 
+use crate::container::Stage;
 use crate::demand::{self, Known};
 use crate::host::Lifecycle;
-use crate::ids::{ApplicationId, HostId, RequestId};
+use crate::ids::{ApplicationId, ContainerId, HostId, RequestId};
 use crate::state::{Epoch, Phase, State};
-use crate::units::SimTime;
+use crate::units::{Mips, SimTime};
 use crate::workload::RATE_WINDOWS;
 use crate::world::{Fragment, World};
 
@@ -63,6 +64,19 @@ pub struct ResidentFragment<'a> {
     pub attained_mi: f64,
     /// Expected work left, in MI.
     pub expected_left_mi: f64,
+}
+
+/// A long-running container on its host.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ResidentContainer {
+    /// The container.
+    pub id: ContainerId,
+    /// What it wants.
+    pub demand: Mips,
+    /// What it gets.
+    pub served: Mips,
+    /// Whether it waits for memory, on a host that serves.
+    pub waits: bool,
 }
 
 impl<'a> Observation<'a> {
@@ -179,6 +193,22 @@ impl<'a> Observation<'a> {
             age: self.state.now.since(request.arrived),
             attained_mi,
             expected_left_mi: expected - attained_mi,
+        })
+    }
+
+    /// The containers of host `host` that have started and have not ended, whether or not the host
+    /// serves; in no particular order.
+    pub fn containers(&self, host: HostId) -> impl Iterator<Item = ResidentContainer> + '_ {
+        let host = &self.state.hosts[host.index()];
+        let running = host
+            .containers
+            .iter()
+            .filter(|run| run.stage == Stage::Running);
+        running.map(|run| ResidentContainer {
+            id: run.id,
+            demand: Mips(run.demand.mhz()),
+            served: Mips(run.served.mhz()),
+            waits: host.lifecycle.serves() && !run.seated,
         })
     }
 

@@ -1,5 +1,7 @@
 //! Quality of service of a run, and the objective made of it.
 
+mod mechanics;
+
 use serde::{Deserialize, Serialize};
 
 use crate::faults::Incidents;
@@ -23,6 +25,9 @@ pub struct Account {
     pub inaccuracy: f64,
     /// Greenhouse gas of all hosts, in g CO2e.
     pub carbon_g: f64,
+    /// Demand of containers that was not met, in seconds of a virtual CPU.
+    #[serde(default)]
+    pub unmet_vcpu_s: f64,
 }
 
 impl Account {
@@ -30,11 +35,13 @@ impl Account {
     #[must_use]
     pub fn of(world: &World, state: &State) -> Self {
         let (mut energy_j, mut cost_usd, mut carbon_g) = (0.0, 0.0, 0.0);
+        let mut unmet_vcpu_s = 0.0;
         for (h, host) in state.hosts.iter().enumerate() {
             let meter = host.meter(state.now);
             energy_j += meter.energy_j;
             carbon_g += meter.energy_j * world.carbon_g_per_joule(h);
             cost_usd += meter.billed.seconds() * world.price_usd_per_second(h);
+            unmet_vcpu_s += world.vcpu_seconds(h, meter.unmet);
         }
         let mut account = Self {
             energy_j,
@@ -44,6 +51,7 @@ impl Account {
             late: (state.totals.late + state.incidents.requests_rejected) as f64,
             inaccuracy: state.totals.inaccuracy + state.incidents.requests_rejected as f64,
             carbon_g,
+            unmet_vcpu_s,
         };
         for &slot in &state.active {
             let request = &state.requests[slot as usize];
@@ -68,6 +76,7 @@ impl Account {
             late: self.late - earlier.late,
             inaccuracy: self.inaccuracy - earlier.inaccuracy,
             carbon_g: self.carbon_g - earlier.carbon_g,
+            unmet_vcpu_s: self.unmet_vcpu_s - earlier.unmet_vcpu_s,
         }
     }
 
@@ -80,10 +89,12 @@ impl Account {
             + self.late * objective.per_late_request()
             + self.inaccuracy * objective.per_inaccuracy()
             + self.carbon_g * objective.per_gram_co2e()
+            + self.unmet_vcpu_s * objective.per_unmet_vcpu_second()
     }
 }
 
 pub use crate::response::ResponseTimes;
+pub use mechanics::MECHANICS;
 
 /// The quality of service of one run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -134,6 +145,49 @@ pub struct Qos {
     /// Migrations that have ended.
     #[serde(default, skip_serializing_if = "MigrationTotals::is_empty")]
     pub migrations: MigrationTotals,
+    /// Demand of long-running containers.
+    #[serde(default, skip_serializing_if = "ContainerTotals::is_empty")]
+    pub containers: ContainerTotals,
+}
+
+/// What long-running containers wanted and got.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ContainerTotals {
+    /// What they wanted, in seconds of a virtual CPU.
+    pub demanded_vcpu_s: f64,
+    /// What of that they did not get at its moment, in seconds of a virtual CPU.
+    pub unmet_vcpu_s: f64,
+}
+
+impl ContainerTotals {
+    /// Those of everything up to the present of `state`.
+    #[must_use]
+    pub fn of(world: &World, state: &State) -> Self {
+        let mut totals = Self::default();
+        for (h, host) in state.hosts.iter().enumerate() {
+            let [demanded, unmet] = host.containers_meter(state.now);
+            totals.demanded_vcpu_s += world.vcpu_seconds(h, demanded);
+            totals.unmet_vcpu_s += world.vcpu_seconds(h, unmet);
+        }
+        totals
+    }
+
+    /// Whether nothing was wanted.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.demanded_vcpu_s <= 0.0
+    }
+
+    /// The share of the demand that was not met; zero where there was none.
+    #[must_use]
+    pub fn unmet_ratio(&self) -> f64 {
+        if self.is_empty() {
+            0.0
+        } else {
+            self.unmet_vcpu_s / self.demanded_vcpu_s
+        }
+    }
 }
 
 impl Qos {
@@ -186,6 +240,7 @@ impl Qos {
             throttled_s: state.hosts.iter().map(|h| h.throttled_time.seconds()).sum(),
             incidents: state.incidents,
             migrations: state.migration_totals(),
+            containers: ContainerTotals::of(world, state),
         }
     }
 

@@ -322,7 +322,12 @@ pub fn power_candidates(
             None => true,
             Some(other) => {
                 let other = &loads.hosts()[other.index()];
+                // Only containers make a difference here: those that lack most are turned on first,
+                // and those that have least to lose off.
+                let idle = load.idle_penalty_per_s.total_cmp(&other.idle_penalty_per_s);
                 match kind {
+                    0 | 3 if idle.is_ne() => idle.is_lt(),
+                    1 | 2 if idle.is_ne() => idle.is_gt(),
                     1 => load.ready_s > other.ready_s,
                     2 => load.left_mi < other.left_mi,
                     3 => load.left_mi > other.left_mi,
@@ -337,7 +342,8 @@ pub fn power_candidates(
     out.extend(best.into_iter().flatten().map(Some));
 }
 
-/// Calls `each` for every host that accepts fragments, of equal and empty ones only the first.
+/// Calls `each` for every host that accepts fragments, of equal and empty ones only the first; hosts
+/// with containers are never equal.
 fn distinct_hosts(
     observation: &Observation<'_>,
     loads: &Loads,
@@ -345,13 +351,14 @@ fn distinct_hosts(
     mut each: impl FnMut(HostId),
 ) {
     let world = observation.world();
+    let alone = |h: usize| world.containers.of_host(h).is_empty();
     seen.clear();
     seen.resize(world.sizes.len() * world.sites.len(), false);
     for (h, load) in loads.hosts().iter().enumerate() {
         if !load.accepts {
             continue;
         }
-        if load.count <= 0.0 && load.ready_s <= 0.0 {
+        if load.count <= 0.0 && load.ready_s <= 0.0 && alone(h) {
             let spec = &world.hosts[h];
             let place = spec.size.index() * world.sites.len() + spec.site.index();
             if std::mem::replace(&mut seen[place], true) {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 use crate::checker::{self, Infeasible};
+use crate::container::ContainerMeter;
 use crate::decision::Decision;
 use crate::faults::Incident;
 use crate::migration::{Outcome, Report};
@@ -166,6 +167,9 @@ pub trait EventSink {
     }
     /// Something happened to the fleet that nobody decided.
     fn incident(&mut self, _now: SimTime, _incident: &Incident) {}
+    /// What the containers have wanted and lacked: at each boundary before the decision, and at the
+    /// end, where the world has any.
+    fn containers(&mut self, _now: SimTime, _meters: &[ContainerMeter]) {}
 }
 
 /// Records response times and the timeline, and passes events on.
@@ -173,6 +177,14 @@ struct Recorder<'a> {
     responses: ResponseTimes,
     timeline: Option<Vec<Snapshot>>,
     events: Option<&'a mut dyn EventSink>,
+}
+
+impl Recorder<'_> {
+    fn meter_containers(&mut self, state: &State, world: &World) {
+        if let (Some(events), false) = (&mut self.events, world.containers.is_empty()) {
+            events.containers(state.now(), &state.container_meters());
+        }
+    }
 }
 
 impl Sink for Recorder<'_> {
@@ -244,6 +256,7 @@ impl Sink for Recorder<'_> {
         if let Some(timeline) = &mut self.timeline {
             timeline.push(Snapshot::of(world, state));
         }
+        self.meter_containers(state, world);
     }
 }
 
@@ -322,6 +335,7 @@ fn run_through<'a, 'h>(
         decision_times,
         ..
     } = run;
+    recorder.meter_containers(&state, world);
     let qos = Qos::of(world, &state, &mut recorder.responses);
     Ok(Run {
         qos,

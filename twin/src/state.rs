@@ -17,6 +17,7 @@ use std::collections::BinaryHeap;
 use serde::{Deserialize, Serialize};
 
 use self::incidents::Fault;
+use crate::container::ContainerMeter;
 use crate::decision::{Decision, Deployment, PowerAction};
 use crate::demand;
 use crate::faults::{Incident, Incidents};
@@ -326,6 +327,12 @@ impl State {
             starts: None,
         };
         state.expect_faults(world);
+        if !world.containers.is_empty() {
+            for h in 0..state.hosts.len() {
+                state.admit(world, h);
+                state.reschedule(world, h);
+            }
+        }
         state
     }
 
@@ -333,6 +340,23 @@ impl State {
     #[must_use]
     pub fn now(&self) -> SimTime {
         self.now
+    }
+
+    /// What each container of the world has wanted and lacked up to now, in their order.
+    #[must_use]
+    pub fn container_meters(&self) -> Vec<ContainerMeter> {
+        let mut meters = Vec::new();
+        for (h, host) in self.hosts.iter().enumerate() {
+            let span = self.now.since(host.updated);
+            meters.extend(host.containers.iter().map(|run| ContainerMeter {
+                id: run.id,
+                host: HostId::at(h),
+                demanded: run.demanded + run.demand.over(span),
+                unmet: run.unmet + run.lacking().over(span),
+            }));
+        }
+        meters.sort_unstable_by_key(|meter| meter.id);
+        meters
     }
 
     /// Runs events until a decision is due or `until` is reached.
@@ -708,6 +732,9 @@ impl State {
         if !self.hosts[h].lifecycle.serves() {
             return;
         }
+        if !self.hosts[h].seat_containers() {
+            return;
+        }
         while let Some(&slot) = self.hosts[h].queue.front() {
             let run = &mut self.fragments[slot as usize];
             let request = &mut self.requests[run.request as usize];
@@ -767,6 +794,9 @@ impl State {
 
     fn finish_fragments<S: Sink>(&mut self, world: &World, h: usize, sink: &mut S) {
         self.hosts[h].advance(world.size_of(h), self.now);
+        if !self.hosts[h].containers.is_empty() {
+            self.hosts[h].turn_containers(world, self.now);
+        }
         while let Some(slot) = self.hosts[h].pop_finished() {
             if !self.migrations.is_empty() {
                 self.abandon_migration(world, slot, sink);
@@ -995,6 +1025,7 @@ impl State {
             self.requests[slot] = request;
         }
         for h in 0..self.hosts.len() {
+            self.hosts[h].resample_containers(world, self.now, key);
             self.rebuild_finishes(world, h);
         }
         self.key = stream::mix(self.key, key);

@@ -33,6 +33,7 @@ use thiserror::Error;
 use crate::decision_log::DecisionId;
 use crate::migration::StrategyKind;
 use crate::workload::RATE_WINDOWS;
+use crate::world::containers::MAX_CONTAINERS;
 use crate::world::{self, MAX_MODELS};
 
 pub use fleet::{
@@ -203,6 +204,14 @@ pub struct HostState<'a> {
     )]
     #[cfg_attr(feature = "openapi", schema(max_items = 64))]
     pub models: Vec<ModelState<'a>>,
+    /// Names of the long-running containers that wait for memory; none if absent. What they want
+    /// follows from the world and the time.
+    #[serde(
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "bounded::<_, _, MAX_CONTAINERS>"
+    )]
+    pub waiting_containers: Vec<Cow<'a, str>>,
 }
 
 /// What is observed of a model on a host.

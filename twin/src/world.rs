@@ -4,6 +4,7 @@
 //! are embedded; a path works wherever a name does. A value of type [`World`] is valid: every
 //! reference resolves, every number is finite and in range.
 
+pub mod containers;
 pub mod embedded;
 pub mod file;
 mod migration;
@@ -13,6 +14,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::container::CpuWork;
 use crate::credits::CreditSpec;
 use crate::distribution::{Distribution, Empirical};
 use crate::faults::Faults;
@@ -23,6 +25,7 @@ use crate::speed::SpeedModel;
 use crate::units::{Mebibytes, MegabitsPerSecond, Mips, SimTime, Watts};
 use crate::workload::Workload;
 
+pub use containers::{ContainerSpec, Containers, CpuShare};
 pub(crate) use migration::nominal_bandwidth;
 pub use migration::{MigrationFile, MigrationSettings};
 pub use resolve::WorldError;
@@ -66,6 +69,8 @@ pub struct World {
     pub applications: Vec<Application>,
     /// Models that fragments load before they run.
     pub models: Vec<Model>,
+    /// Long-running containers.
+    pub containers: Containers,
     /// Requests that may be under way; those beyond are rejected.
     pub max_active_requests: Option<u32>,
     /// What goes wrong.
@@ -81,7 +86,7 @@ pub struct World {
     /// Expected work of a request by application, in MI: its most accurate variant, with the mean
     /// context and generated tokens of the workload's training part.
     pub typical_mi: Vec<f64>,
-    /// SHA-256 of the world file and its arrivals, in hexadecimal.
+    /// SHA-256 of the world file, its arrivals and the demand of its containers, in hexadecimal.
     pub hash: String,
     /// The file it was resolved from.
     pub file: Arc<file::WorldFile>,
@@ -291,6 +296,18 @@ impl World {
     pub fn price_usd_per_second(&self, host: usize) -> f64 {
         let spec = &self.hosts[host];
         self.sizes[spec.size.index()].price_usd_per_hour[spec.site.index()] / 3600.0
+    }
+
+    /// Work of a container on host `host`, in seconds of one of its virtual CPUs.
+    #[must_use]
+    pub fn vcpu_seconds(&self, host: usize, work: CpuWork) -> f64 {
+        work.megacycles() / self.size_of(host).mips_per_vcpu.0
+    }
+
+    /// Memory of host `host` that fragments can have: what its containers leave when they hold most.
+    #[must_use]
+    pub fn ram_for_fragments(&self, host: usize) -> Mebibytes {
+        self.size_of(host).ram - self.containers.held(host)
     }
 
     /// The most memory that `fragment` takes on a host, with its model, in MiB.

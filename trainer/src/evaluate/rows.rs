@@ -3,12 +3,13 @@
 use datasets::table::{Columns, Frame};
 use datasets::{ParquetError, ParquetRow};
 use twin::World;
-use twin::qos::{Qos, Snapshot};
+use twin::qos::{MECHANICS, Qos, Snapshot};
 
 use super::Episodes;
 use crate::policies::{Role, role};
 
-/// The metrics, in the order in which tables show them.
+/// The metrics that every world has, in the order in which tables show them; those of [`MECHANICS`]
+/// follow, as far as a world has them.
 pub const METRICS: [&str; 15] = [
     "objective",
     "regret",
@@ -40,6 +41,8 @@ pub struct RunRow {
     pub regret: Option<f64>,
     /// Quality of service.
     pub qos: Qos,
+    /// Those of [`MECHANICS`] that the world has, in that order.
+    pub mechanics: Vec<(&'static str, f64)>,
     /// Median time of a decision, in µs of the wall clock; absent if none was due.
     pub decision_time_p50_us: Option<f64>,
     /// 99th percentile of the time of a decision, in µs of the wall clock; absent if none was due.
@@ -47,7 +50,8 @@ pub struct RunRow {
 }
 
 impl RunRow {
-    /// The value of one of [`METRICS`]; `None` if it is absent or there is no such metric.
+    /// The value of one of [`METRICS`] or [`MECHANICS`]; `None` if it is absent or there is no such
+    /// metric.
     #[must_use]
     pub fn metric(&self, name: &str) -> Option<f64> {
         match name {
@@ -58,6 +62,7 @@ impl RunRow {
                 .qos
                 .metrics()
                 .iter()
+                .chain(&self.mechanics)
                 .find(|(known, _)| *known == name)
                 .map(|&(_, value)| value),
         }
@@ -72,6 +77,11 @@ impl ParquetRow for RunRow {
             .u64("seed", rows.iter().map(|row| row.seed));
         for name in METRICS {
             columns = columns.optional_f64(name, rows.iter().map(|row| row.metric(name)));
+        }
+        for name in MECHANICS {
+            if rows.iter().any(|row| row.metric(name).is_some()) {
+                columns = columns.optional_f64(name, rows.iter().map(|row| row.metric(name)));
+            }
         }
         columns
             .u64(
@@ -105,6 +115,7 @@ impl ParquetRow for RunRow {
             frame.optional_f64("decision_time_p99_us")?,
         );
         let qos = read_qos(frame)?;
+        let mechanics = read_mechanics(frame)?;
         Ok((0..frame.height())
             .map(|i| Self {
                 world: worlds[i].clone(),
@@ -112,11 +123,27 @@ impl ParquetRow for RunRow {
                 seed: seeds[i],
                 regret: regret[i],
                 qos: qos[i],
+                mechanics: mechanics
+                    .iter()
+                    .filter_map(|(name, values)| Some((*name, values[i]?)))
+                    .collect(),
                 decision_time_p50_us: p50[i],
                 decision_time_p99_us: p99[i],
             })
             .collect())
     }
+}
+
+/// A metric that only some worlds have, and its values.
+type Mechanic = (&'static str, Vec<Option<f64>>);
+
+/// The columns of [`MECHANICS`] that are there: not every world has them, and files that were
+/// written before them have none.
+fn read_mechanics(frame: &Frame) -> Result<Vec<Mechanic>, ParquetError> {
+    let there = MECHANICS.into_iter().filter(|name| frame.has(name));
+    there
+        .map(|name| Ok((name, frame.optional_f64(name)?)))
+        .collect()
 }
 
 fn read_qos(frame: &Frame) -> Result<Vec<Qos>, ParquetError> {
@@ -173,6 +200,7 @@ pub(super) fn runs(world: &World, policies: &[String], episodes: &Episodes) -> V
             seed: episode.seed,
             regret: best(episode.seed).map(|best| best - episode.qos.objective),
             qos: episode.qos,
+            mechanics: episode.qos.mechanics(world),
             decision_time_p50_us: episode.decision_time_p50_us,
             decision_time_p99_us: episode.decision_time_p99_us,
         })

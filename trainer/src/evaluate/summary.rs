@@ -13,6 +13,7 @@ use super::Args;
 use super::rows::{METRICS, RunRow};
 use crate::policies::{Role, role};
 use crate::statistics::{Estimate, bootstrap, mean};
+use twin::qos::MECHANICS;
 
 /// A world in which less than this share of the objective is at stake does not tell policies apart.
 const SPREAD_MINIMUM: f64 = 0.01;
@@ -33,7 +34,7 @@ pub struct Evaluation {
     /// Part of the workload that episodes were drawn from.
     pub split: Split,
     /// For each policy and metric the mean over seeds; null where a metric is absent, as regret
-    /// without the oracle.
+    /// without the oracle. Metrics of what only some worlds have are there if this one has it.
     pub policies: BTreeMap<String, BTreeMap<String, Option<Estimate>>>,
     /// For each two policies, in the order of the arguments, and each metric that both have.
     pub paired: Vec<PairedDifference>,
@@ -173,14 +174,16 @@ impl Evaluation {
 }
 
 fn estimates(values: &Values<'_>, policy: &str) -> BTreeMap<String, Option<Estimate>> {
-    METRICS
-        .iter()
-        .map(|&metric| {
-            let estimate = values
-                .of(policy, metric)
-                .and_then(|values| Estimate::of(&values));
-            (metric.to_owned(), estimate)
-        })
+    let of = |metric| {
+        values
+            .of(policy, metric)
+            .and_then(|values| Estimate::of(&values))
+    };
+    let always = METRICS.iter().map(|&metric| (metric, of(metric)));
+    let sometimes = MECHANICS.iter().map(|&metric| (metric, of(metric)));
+    always
+        .chain(sometimes.filter(|(_, estimate)| estimate.is_some()))
+        .map(|(metric, estimate)| (metric.to_owned(), estimate))
         .collect()
 }
 
@@ -188,7 +191,7 @@ fn paired(values: &Values<'_>) -> Vec<PairedDifference> {
     let mut found = Vec::new();
     for (i, a) in values.policies.iter().enumerate() {
         for b in &values.policies[i + 1..] {
-            for metric in METRICS {
+            for metric in METRICS.into_iter().chain(MECHANICS) {
                 let (Some(of_a), Some(of_b)) = (values.of(a, metric), values.of(b, metric)) else {
                     continue;
                 };
@@ -328,6 +331,7 @@ mod tests {
             seed,
             regret: None,
             qos: Qos { objective, ..qos },
+            mechanics: Vec::new(),
             decision_time_p50_us: Some(1.0),
             decision_time_p99_us: Some(2.0),
         };

@@ -5,8 +5,9 @@ use std::fmt::Write;
 use super::summary::{Closed, Evaluation, Spread};
 use crate::statistics::Estimate;
 
-/// Metrics side by side in one block, with short headings.
-const BLOCKS: [&[(&str, &str)]; 3] = [
+/// Metrics side by side in one block, with short headings; a block that no policy has a value of is
+/// left out.
+const BLOCKS: [&[(&str, &str)]; 6] = [
     &[
         ("objective", "objective"),
         ("regret", "regret"),
@@ -28,6 +29,29 @@ const BLOCKS: [&[(&str, &str)]; 3] = [
         ("decision_time_p50_us", "decision p50, µs"),
         ("decision_time_p99_us", "decision p99, µs"),
     ],
+    &[
+        ("carbon_g", "carbon, g"),
+        ("throttled_s", "throttled, s"),
+        ("cold_starts", "cold starts"),
+        ("unmet_vcpu_s", "unmet, vCPU s"),
+        ("unmet_ratio", "unmet, ratio"),
+    ],
+    &[
+        ("migrations_completed", "migrations"),
+        ("migrations_failed", "failed"),
+        ("migrations_canceled", "canceled"),
+        ("migrations_sent_mib", "sent, MiB"),
+        ("migrations_downtime_s", "downtime, s"),
+        ("migrations_stall_s", "stall, s"),
+    ],
+    &[
+        ("requests_rejected", "rejected"),
+        ("requests_withdrawn", "withdrawn"),
+        ("host_crashes", "crashes"),
+        ("slow_spells", "slow spells"),
+        ("link_failures", "links down"),
+        ("allocation_failures", "allocations failed"),
+    ],
 ];
 
 /// Tables of means ± half of the 95 % interval, the best objective first, then what is at stake.
@@ -45,13 +69,17 @@ pub(super) fn table(evaluation: &Evaluation) -> String {
         "{}: {} seeds from {}, {} intervals; mean ± half of the 95 % interval\n",
         evaluation.world, evaluation.seeds, evaluation.first_seed, evaluation.intervals
     );
-    for block in BLOCKS {
-        let mut rows = vec![heading(block)];
+    let value = |name: &str, key: &str| evaluation.policies[name].get(key).copied().flatten();
+    for (number, block) in BLOCKS.into_iter().enumerate() {
+        // Of what only some worlds have, columns without a value are left out too.
+        let there = |key: &str| number < 3 || names.iter().any(|name| value(name, key).is_some());
+        let block: Vec<(&str, &str)> = block.iter().copied().filter(|c| there(c.0)).collect();
+        if block.is_empty() {
+            continue;
+        }
+        let mut rows = vec![heading(&block)];
         for name in &names {
-            let metrics = &evaluation.policies[*name];
-            let cells = block
-                .iter()
-                .map(|(key, _)| cell(metrics.get(*key).copied().flatten()));
+            let cells = block.iter().map(|(key, _)| cell(value(name, key)));
             rows.push(std::iter::once((*name).clone()).chain(cells).collect());
         }
         text.push('\n');

@@ -53,7 +53,7 @@ pub fn episode_seed(seed: u64, episode: u64) -> u64 {
 }
 
 /// The world of the episode with `episode_seed`: with probability `vary_objective`, each weight of
-/// the objective is multiplied by exp(N(0, 0.5)).
+/// the objective that models see is multiplied by exp(N(0, 0.5)).
 #[must_use]
 pub fn episode_world(world: &World, episode_seed: u64, vary_objective: f64) -> World {
     let mut stream = stream::named(episode_seed, "label/objective");
@@ -64,7 +64,12 @@ pub fn episode_world(world: &World, episode_seed: u64, vary_objective: f64) -> W
             let u = stream.random::<f64>().clamp(1e-12, 1.0 - 1e-12);
             weight * (OBJECTIVE_SD * normal.inverse_cdf(u)).exp()
         });
-        world.objective.weights = Weights::from_array(weights);
+        let Weights { carbon, unmet, .. } = world.objective.weights;
+        world.objective.weights = Weights {
+            carbon,
+            unmet,
+            ..Weights::from_array(weights)
+        };
     }
     world
 }

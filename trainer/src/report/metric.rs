@@ -172,6 +172,69 @@ pub(crate) const GROUPS: &[Group] = &[
             metric("jain_fairness", "Fairness (Jain)", "", 1.0, Better::Higher),
         ],
     },
+    Group {
+        title: "Carbon, credits, models and containers",
+        metrics: &[
+            metric("carbon_g", "Greenhouse gas", "g CO₂e", 1.0, Better::Lower),
+            metric("throttled_s", "Throttled", "s", 1.0, Better::Lower),
+            metric("cold_starts", "Cold starts", "", 1.0, Better::Lower),
+            metric(
+                "demanded_vcpu_s",
+                "Demand of containers",
+                "vCPU s",
+                1.0,
+                Better::Neither,
+            ),
+            metric("unmet_vcpu_s", "Unmet demand", "vCPU s", 1.0, Better::Lower),
+            metric("unmet_ratio", "Unmet demand", "%", 100.0, Better::Lower),
+        ],
+    },
+    Group {
+        title: "Migrations",
+        metrics: &[
+            metric(
+                "migrations_completed",
+                "Completed",
+                "",
+                1.0,
+                Better::Neither,
+            ),
+            metric("migrations_failed", "Failed", "", 1.0, Better::Lower),
+            metric("migrations_canceled", "Canceled", "", 1.0, Better::Lower),
+            metric("migrations_sent_mib", "Sent", "MiB", 1.0, Better::Lower),
+            metric("migrations_downtime_s", "Downtime", "s", 1.0, Better::Lower),
+            metric("migrations_stall_s", "Stall", "s", 1.0, Better::Lower),
+        ],
+    },
+    Group {
+        title: "Incidents",
+        metrics: &[
+            metric(
+                "requests_rejected",
+                "Requests rejected",
+                "",
+                1.0,
+                Better::Lower,
+            ),
+            metric(
+                "requests_withdrawn",
+                "Requests withdrawn",
+                "",
+                1.0,
+                Better::Lower,
+            ),
+            metric("host_crashes", "Crashes of hosts", "", 1.0, Better::Neither),
+            metric("slow_spells", "Slow spells", "", 1.0, Better::Neither),
+            metric("link_failures", "Links down", "", 1.0, Better::Neither),
+            metric(
+                "allocation_failures",
+                "Allocations failed",
+                "",
+                1.0,
+                Better::Neither,
+            ),
+        ],
+    },
 ];
 
 /// The metric of that name.

@@ -182,6 +182,7 @@ fn run(name: &str, quality: f64, seed: u64) -> RunRow {
         world: "azure-llm".to_owned(),
         policy: name.to_owned(),
         seed,
+        mechanics: Vec::new(),
         regret: Some((loss * (1.0 - own)).max(0.0)),
         qos,
         decision_time_p50_us: Some(decision_time_us * (1.0 + own)),

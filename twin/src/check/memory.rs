@@ -25,7 +25,7 @@ fn check_fit(world: &World, findings: &mut Findings) {
         for (v, variant) in application.variants.iter().enumerate() {
             for (k, fragment) in variant.fragments.iter().enumerate() {
                 let fits = (0..hosts)
-                    .filter(|&h| world.size_of(h).ram.0 >= fragment.ram.0)
+                    .filter(|&h| world.ram_for_fragments(h).0 >= fragment.ram.0)
                     .count();
                 if fits as f64 >= FEW * hosts as f64 {
                     continue;
@@ -50,7 +50,9 @@ fn check_fit(world: &World, findings: &mut Findings) {
 
 fn check_total(world: &World, findings: &mut Findings) {
     let summary = Summary::of(world);
-    let ram_mib: f64 = (0..world.hosts.len()).map(|h| world.size_of(h).ram.0).sum();
+    let ram_mib: f64 = (0..world.hosts.len())
+        .map(|h| world.ram_for_fragments(h).0)
+        .sum();
     let vcpu_mips = (0..world.sizes.len())
         .map(|s| world.sizes[s].mips_per_vcpu.0)
         .fold(0.0, f64::max);

@@ -351,7 +351,7 @@ fn check_variants(
     let fits = |v: usize| {
         let hosts = 0..world.hosts.len();
         hosts
-            .filter(|&h| world.size_of(h).ram.0 >= largest_mib(v))
+            .filter(|&h| world.ram_for_fragments(h).0 >= largest_mib(v))
             .count() as f64
     };
     let cost = |v: usize| {

@@ -6,8 +6,9 @@ use std::time::Instant;
 
 use serde::Serialize;
 use twin::World;
-use twin::gap::{self, Estimate, Hooks, Kind, Measurement, Options, Summary, small};
+use twin::gap::{self, Hooks, Kind, Measurement, Options, Summary, small};
 use twin::policy::exhaustive;
+use twin::statistics::Estimate;
 use twin::world::embedded::WORLDS;
 
 use super::Format;

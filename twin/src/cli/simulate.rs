@@ -11,10 +11,9 @@ use clap::ValueEnum;
 use serde::Serialize;
 use twin::World;
 use twin::events::EventLog;
-use twin::faults::Faults;
 use twin::files::write_atomic;
 use twin::policy;
-use twin::qos::{Qos, Snapshot};
+use twin::qos::Snapshot;
 use twin::report::{self, Both, Contents, Lives, Watched};
 use twin::simulate::{EventSink, Hooks, Options, Run, run_with};
 use twin::workload::Split;
@@ -228,48 +227,9 @@ fn write_timeline(path: &PathBuf, timeline: &[Snapshot]) -> anyhow::Result<()> {
 fn metrics(world: &World, run: &mut Run) -> Vec<(&'static str, f64)> {
     run.decision_times.sort_unstable();
     let mut metrics = run.qos.metrics().to_vec();
-    metrics.extend(of_mechanics(world, &run.qos));
+    metrics.extend(run.qos.mechanics(world));
     metrics.push(("decision_time_p50_us", quantile_us(&run.decision_times, 50)));
     metrics.push(("decision_time_p99_us", quantile_us(&run.decision_times, 99)));
-    metrics
-}
-
-/// What only some worlds have, as far as this one has it.
-fn of_mechanics(world: &World, qos: &Qos) -> Vec<(&'static str, f64)> {
-    let happened = &qos.incidents;
-    let mut metrics = Vec::new();
-    if world.sites.iter().any(|s| s.grid_gco2e_per_kwh.is_some()) {
-        metrics.push(("carbon_g", qos.carbon_g));
-    }
-    if world.sizes.iter().any(|s| s.credits.is_some()) {
-        metrics.push(("throttled_s", qos.throttled_s));
-    }
-    if !world.models.is_empty() {
-        metrics.push(("cold_starts", happened.cold_starts as f64));
-    }
-    if world.max_active_requests.is_some() {
-        metrics.push(("requests_rejected", happened.requests_rejected as f64));
-    }
-    let moved = &qos.migrations;
-    if world.file.migration.is_some() || !moved.is_empty() {
-        metrics.extend([
-            ("migrations_completed", moved.completed as f64),
-            ("migrations_failed", moved.failed as f64),
-            ("migrations_canceled", moved.canceled as f64),
-            ("migrations_sent_mib", moved.sent_mib),
-            ("migrations_downtime_s", moved.downtime_s),
-            ("migrations_stall_s", moved.stall_s),
-        ]);
-    }
-    if world.faults != Faults::default() {
-        metrics.extend([
-            ("host_crashes", happened.host_crashes as f64),
-            ("slow_spells", happened.slow_spells as f64),
-            ("link_failures", happened.link_failures as f64),
-            ("allocation_failures", happened.allocation_failures as f64),
-            ("requests_withdrawn", happened.requests_withdrawn as f64),
-        ]);
-    }
     metrics
 }
 

@@ -304,7 +304,8 @@ fn kept(path: &Path) -> Result<(Log, Kept), CompareError> {
             | Event::LinkDown { .. }
             | Event::AllocationFailed { .. }
             | Event::Withdrawn { .. }
-            | Event::Rejected { .. } => {}
+            | Event::Rejected { .. }
+            | Event::Container { .. } => {}
         }
     }
     Ok((reader.log().clone(), kept))

@@ -126,6 +126,17 @@ impl Calibration {
         }
         changed.sizes = sizes;
         changed.hosts = hosts;
+        // Hosts of a size of their own have other names; containers stay where they are.
+        let (before, after) = (file.host_names(), changed.host_names());
+        for host in changed
+            .containers
+            .iter_mut()
+            .filter_map(|c| c.host.as_mut())
+        {
+            if let Some(h) = before.iter().position(|name| name == host) {
+                host.clone_from(&after[h]);
+            }
+        }
         changed
     }
 }

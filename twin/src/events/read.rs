@@ -207,6 +207,19 @@ pub enum Event {
         /// What it asked for.
         application: String,
     },
+    /// What a container wanted and lacked.
+    Container {
+        /// The container.
+        container: String,
+        /// Where it runs.
+        host: String,
+        /// In this time up to now, in s.
+        span_s: f64,
+        /// What it wanted, in seconds of a virtual CPU.
+        demanded_vcpu_s: f64,
+        /// What of that it did not get at its moment, in seconds of a virtual CPU.
+        unmet_vcpu_s: f64,
+    },
 }
 
 /// What came of a migration.
@@ -421,7 +434,7 @@ mod tests {
             "log.jsonl:2: is no event: unknown variant `evaporated`, expected one of `started`, `host`, \
              `arrived`, `deployed`, `fragment-done`, `completed`, `lifecycle`, `migration-started`, \
              `migration-ended`, `host-crashed`, `host-slow`, `link-down`, `allocation-failed`, \
-             `withdrawn`, `rejected`; the log ends in the middle of it, so the run may have been killed",
+             `withdrawn`, `rejected`, `container`; the log ends in the middle of it, so the run may have been killed",
         );
         let arrived =
             r#"{"time_s":2,"event":"arrived","request":0,"application":"a","context_tokens":0}"#;

@@ -40,7 +40,8 @@ pub enum SmallError {
 /// `world` with `hosts` of its hosts, evenly spaced in its list, so that the mix of sizes and sites
 /// stays as far as it can.
 ///
-/// Load and the objective's references for power, cost and rate shrink as the speed of all hosts.
+/// Containers stay with their hosts. Load and the objective's references for power, cost, rate and
+/// unmet demand shrink as the speed of all hosts.
 /// Of a trace each arrival is kept with that probability, drawn from `seed`; the mean of batches is
 /// moved until as many requests come, as near as whole requests allow. `World::file` stays that of
 /// the whole world. A world with no more hosts stays as it is.
@@ -59,15 +60,20 @@ pub fn cut(world: &World, hosts: usize, seed: u64) -> Result<World, SmallError> 
         return Ok(world.clone());
     }
     let mut small = world.clone();
-    small.hosts = (0..hosts)
-        .map(|i| world.hosts[(2 * i + 1) * all / (2 * hosts)].clone())
+    let kept: Vec<usize> = (0..hosts)
+        .map(|i| (2 * i + 1) * all / (2 * hosts))
         .collect();
+    small.hosts = kept.iter().map(|&h| world.hosts[h].clone()).collect();
+    small.containers = world.containers.on(&kept);
     small.name = format!("{} with {hosts} hosts", world.name);
     placeable(&small)?;
     let share = small.capacity().0 / world.capacity().0;
     small.objective.reference_power_w *= share;
     small.objective.reference_cost_usd_per_hour *= share;
     small.objective.reference_rate_per_s *= share;
+    if let Some(vcpus) = &mut small.objective.reference_unmet_vcpus {
+        *vcpus *= share;
+    }
     small.workload = match &world.workload {
         Workload::Trace(trace) => Workload::Trace(thinned(world, trace, share, seed)),
         Workload::Poisson { rate_per_s } => Workload::Poisson {
@@ -80,7 +86,7 @@ pub fn cut(world: &World, hosts: usize, seed: u64) -> Result<World, SmallError> 
 
 fn placeable(world: &World) -> Result<(), SmallError> {
     let most = (0..world.hosts.len())
-        .map(|h| world.size_of(h).ram.0)
+        .map(|h| world.ram_for_fragments(h).0)
         .fold(0.0, f64::max);
     for application in &world.applications {
         for fragment in application.variants.iter().flat_map(|v| &v.fragments) {

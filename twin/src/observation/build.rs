@@ -286,6 +286,7 @@ impl<'a> Build<'a> {
         host.updated = self.view.now;
         host.lifecycle = view.lifecycle;
         self.machine(h, &mut host)?;
+        self.containers(h, &mut host)?;
         if let Lifecycle::Booting { ready_at } = view.lifecycle {
             if ready_at < self.view.now {
                 return invalid(
@@ -362,6 +363,24 @@ impl<'a> Build<'a> {
                 users: 0,
                 unused_since: m.unused_since.min(self.view.now),
             });
+        }
+        Ok(())
+    }
+
+    /// The containers of host `h` as the world says, each with its memory unless it waits for it.
+    fn containers(&self, h: usize, host: &mut Host) -> Result<(), ViewError> {
+        let waiting = &self.view.hosts[h].waiting_containers;
+        host.place_containers(self.world, h, self.view.now);
+        if let Some(k) = waiting.iter().position(|&id| !host.lacks(id)) {
+            let problem = "does not run on this host at this time";
+            return invalid(format!("hosts[{h}].waiting_containers[{k}]"), problem);
+        }
+        if host.lifecycle.serves() {
+            host.take_seats(waiting);
+        }
+        if host.ram_free_mib < -1e-6 {
+            let problem = format!("containers exceed the host's {} MiB", host.ram_mib);
+            return invalid(format!("hosts[{h}].waiting_containers"), problem);
         }
         Ok(())
     }

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{MigrationView, Observation};
 use crate::host::Lifecycle;
-use crate::ids::{ApplicationId, HostId, ModelId, RequestId, VariantId};
+use crate::ids::{ApplicationId, ContainerId, HostId, ModelId, RequestId, VariantId};
 use crate::network::{Delivery, Endpoint};
 use crate::state::{Deployed, Epoch, Phase, Request, TimerKind};
 use crate::units::SimTime;
@@ -46,6 +46,7 @@ impl Observation<'_> {
                 .collect(),
             speed: host.speed(),
             credits: host.credits.map(|account| account.balance()),
+            waiting_containers: self.waiting_containers(HostId::at(h)),
             models: host
                 .models
                 .iter()
@@ -56,6 +57,13 @@ impl Observation<'_> {
                 })
                 .collect(),
         }
+    }
+
+    fn waiting_containers(&self, host: HostId) -> Vec<ContainerId> {
+        let waiting = self.containers(host).filter(|container| container.waits);
+        let mut ids: Vec<ContainerId> = waiting.map(|container| container.id).collect();
+        ids.sort_unstable();
+        ids
     }
 
     fn fragment_ref(&self, slot: u32) -> FragmentRef {
@@ -207,6 +215,9 @@ pub struct HostView {
     pub credits: Option<f64>,
     /// Models that are loaded or being loaded.
     pub models: Vec<ModelView>,
+    /// Containers that wait for memory; the others of the host that run hold theirs, if it serves.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub waiting_containers: Vec<ContainerId>,
 }
 
 /// What can be observed of a model on a host.

@@ -187,7 +187,7 @@ impl EdgeController {
         ram_mib: f64,
         decision: &mut Decision,
     ) -> Option<usize> {
-        let holds = |h: usize, ram_mib: f64| world.size_of(h).ram.0 >= ram_mib;
+        let holds = |h: usize, ram_mib: f64| world.ram_for_fragments(h).0 >= ram_mib;
         let mut nodes = self.nodes.clone();
         for (h, node) in nodes.iter_mut().enumerate() {
             if !holds(h, ram_mib) {
@@ -238,7 +238,7 @@ impl EdgeController {
         (0..self.nodes.len())
             .filter(|&h| {
                 self.nodes[h].free_vcpus > f64::NEG_INFINITY
-                    && world.size_of(h).ram.0 >= need.ram_mib
+                    && world.ram_for_fragments(h).0 >= need.ram_mib
             })
             .max_by(|&a, &b| {
                 let (a_free, b_free) = (self.nodes[a].free_vcpus, self.nodes[b].free_vcpus);

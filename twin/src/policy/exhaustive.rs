@@ -247,7 +247,10 @@ impl Kinds {
         let world = observation.world();
         let hosts = observation.host_count();
         let mut plain: Vec<bool> = (0..hosts)
-            .map(|h| observation.resident_count(HostId::at(h)) == 0)
+            .map(|h| {
+                let containers = world.containers.of_host(h);
+                observation.resident_count(HostId::at(h)) == 0 && containers.is_empty()
+            })
             .collect();
         for transfer in observation.view().transfers {
             if let Progress::Sending {
@@ -438,7 +441,7 @@ impl Listing<'_> {
         let accepts = self.kinds.accepts[host] != self.flipped[host];
         accepts
             && self.observation.world().needs_mib(fragment)
-                <= self.observation.world().size_of(host).ram.0
+                <= self.observation.world().ram_for_fragments(host).0
     }
 
     /// Ways to place `variant`, duplicates included.

@@ -40,9 +40,9 @@ pub(super) struct HostLoad {
     pub(super) ram_free_mib: f64,
     /// Expected work left there, in MI.
     pub(super) left_mi: f64,
-    /// Fragments placed there.
+    /// Fragments and containers there.
     pub(super) count: usize,
-    /// The most that these can use, in MIPS.
+    /// The most that these can use, containers as much as they want, in MIPS.
     pub(super) promised_mips: f64,
 }
 
@@ -116,12 +116,16 @@ impl Fleet {
                 open: lifecycle.accepts(),
                 ready_s,
                 capacity_mips: size.capacity().0,
-                ram_mib: size.ram.0,
-                ram_free_mib: size.ram.0,
+                ram_mib: world.ram_for_fragments(h).0,
+                ram_free_mib: world.ram_for_fragments(h).0,
                 left_mi: 0.0,
                 count: 0,
                 promised_mips: 0.0,
             };
+            for container in observation.containers(id) {
+                host.count += 1;
+                host.promised_mips += container.demand.0;
+            }
             for resident in observation.residents(id) {
                 let rate = rate_mips(world, h, resident.fragment);
                 host.add(resident.fragment.ram.0, rate, resident.expected_left_mi);

@@ -44,7 +44,7 @@ impl Random {
         self.on.clear();
         self.on
             .extend((0..hosts).map(|_| self.stream.random::<bool>()));
-        let capable = |h: usize| world.size_of(h).ram.0 >= self.largest_mib;
+        let capable = |h: usize| world.ram_for_fragments(h).0 >= self.largest_mib;
         if !(0..hosts).any(|h| self.on[h] && capable(h)) {
             let count = (0..hosts).filter(|&h| capable(h)).count();
             let drawn = self.stream.random_range(0..count.max(1));

@@ -345,8 +345,11 @@ fn same_and_empty(context: &Context<'_>, a: HostId, b: HostId) -> bool {
         &context.loads.hosts()[b.index()],
     );
     let (p, q) = (&world.hosts[a.index()], &world.hosts[b.index()]);
+    let alone = |h: HostId| world.containers.of_host(h.index()).is_empty();
     x.count <= 0.0
         && y.count <= 0.0
+        && alone(a)
+        && alone(b)
         && x.ready_s.max(y.ready_s) <= 0.0
         && p.size == q.size
         && p.site == q.site

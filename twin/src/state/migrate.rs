@@ -200,7 +200,8 @@ impl State {
             return;
         };
         let moves = self.migrations.place_of_fragment(slot).is_some();
-        let fits = host.lifecycle.accepts() && world.needs_mib(fragment) <= host.ram_mib;
+        let fits = host.lifecycle.accepts()
+            && world.needs_mib(fragment) <= world.ram_for_fragments(order.to.index()).0;
         if run.phase != Phase::Running || run.host == order.to || moves || !fits {
             return;
         }

@@ -239,6 +239,9 @@ impl<'a> Change<'a> {
         if !alone.host.lifecycle.serves() {
             return;
         }
+        if !alone.host.seat_containers() {
+            return;
+        }
         while let Some(&fragment) = alone.host.queue.front() {
             let local = self.local(fragment);
             let memory = alone.host.take_memory(self.world, local.spec, alone.now);
@@ -269,6 +272,9 @@ impl<'a> Change<'a> {
             return None;
         }
         alone.advance();
+        if !alone.host.containers.is_empty() {
+            alone.host.turn_containers(self.world, now);
+        }
         while let Some(fragment) = alone.host.pop_finished() {
             self.end(alone, fragment);
         }

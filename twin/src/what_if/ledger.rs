@@ -52,6 +52,7 @@ pub(super) struct HostPart {
     energy_j: Exact,
     carbon_g: Exact,
     cost_usd: Exact,
+    unmet_vcpu_s: Exact,
 }
 
 impl HostPart {
@@ -69,6 +70,7 @@ impl HostPart {
             energy_j: Exact::of(energy_j),
             carbon_g: Exact::of(energy_j * world.carbon_g_per_joule(h)),
             cost_usd: Exact::of(billed.seconds() * world.price_usd_per_second(h)),
+            unmet_vcpu_s: Exact::of(world.vcpu_seconds(h, horizon.unmet - now.unmet)),
         }
     }
 }
@@ -105,6 +107,7 @@ pub(super) struct Ledger {
     energy_j: Exact,
     carbon_g: Exact,
     cost_usd: Exact,
+    unmet_vcpu_s: Exact,
     response_ns: i128,
     late: i64,
     inaccuracy: Exact,
@@ -115,12 +118,14 @@ impl Ledger {
         self.energy_j += part.energy_j;
         self.carbon_g += part.carbon_g;
         self.cost_usd += part.cost_usd;
+        self.unmet_vcpu_s += part.unmet_vcpu_s;
     }
 
     pub(super) fn remove_host(&mut self, part: HostPart) {
         self.energy_j -= part.energy_j;
         self.carbon_g -= part.carbon_g;
         self.cost_usd -= part.cost_usd;
+        self.unmet_vcpu_s -= part.unmet_vcpu_s;
     }
 
     pub(super) fn add_request(&mut self, part: RequestPart) {
@@ -159,6 +164,7 @@ impl Ledger {
             late: self.late as f64,
             inaccuracy: self.inaccuracy.value(),
             carbon_g: self.carbon_g.value(),
+            unmet_vcpu_s: self.unmet_vcpu_s.value(),
         }
     }
 }

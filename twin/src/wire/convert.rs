@@ -11,7 +11,7 @@ use super::{
 };
 use crate::decision::{self, Decision};
 use crate::host;
-use crate::ids::{ApplicationId, HostId, ModelId, RequestId, VariantId};
+use crate::ids::{ApplicationId, ContainerId, HostId, ModelId, RequestId, VariantId};
 use crate::network::Endpoint;
 use crate::observation::{
     DeployedView, FleetView, FragmentRef, FragmentView, HostView, ModelView, Progress, RequestView,
@@ -250,6 +250,11 @@ impl<'a> HostState<'a> {
                     unused_since_ns: Some(m.unused_since.0),
                 })
                 .collect(),
+            waiting_containers: view
+                .waiting_containers
+                .iter()
+                .map(|&id| Cow::Borrowed(world.containers.get(id).name.as_str()))
+                .collect(),
         }
     }
 
@@ -296,6 +301,7 @@ impl<'a> HostState<'a> {
             });
         }
         Ok(HostView {
+            waiting_containers: self.waiting_containers(world, h)?,
             lifecycle,
             queue,
             resident,
@@ -303,6 +309,24 @@ impl<'a> HostState<'a> {
             credits: self.credits,
             models,
         })
+    }
+}
+
+impl HostState<'_> {
+    fn waiting_containers(&self, world: &World, h: usize) -> Result<Vec<ContainerId>, WireError> {
+        let list = world.containers.list();
+        let names: Vec<&str> = list.iter().map(|c| c.name.as_str()).collect();
+        let mut ids = Vec::with_capacity(self.waiting_containers.len());
+        for (k, name) in self.waiting_containers.iter().enumerate() {
+            let Some(position) = names.iter().position(|known| known == name) else {
+                let hint = did_you_mean(name, &names);
+                let problem = format!("the world has no container {name:?}{hint}");
+                let field = format!("state.hosts[{h}].waiting_containers[{k}]");
+                return inconsistent(field, problem);
+            };
+            ids.push(ContainerId::at(position));
+        }
+        Ok(ids)
     }
 }
 

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::containers::ContainerFile;
 use super::{Dispatch, MigrationFile, SiteKind};
 use crate::distribution::Distribution;
 use crate::objective::Objective;
@@ -49,6 +50,9 @@ pub struct WorldFile {
     /// Models that fragments load before they run.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub models: Vec<ModelFile>,
+    /// Long-running containers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub containers: Vec<ContainerFile>,
     /// Applications.
     pub applications: Vec<ApplicationFile>,
     /// Requests that may be under way; those beyond are rejected. No limit if absent.
@@ -57,6 +61,24 @@ pub struct WorldFile {
     /// What goes wrong; nothing if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub faults: Option<FaultsFile>,
+}
+
+impl WorldFile {
+    /// The names of the hosts, in their order: size, site, and a number among those of both.
+    #[must_use]
+    pub fn host_names(&self) -> Vec<String> {
+        let mut numbers: BTreeMap<(&str, &str), u32> = BTreeMap::new();
+        let mut names = Vec::new();
+        for group in &self.hosts {
+            let (size, site) = (group.size.as_str(), group.site.as_str());
+            let number = numbers.entry((size, site)).or_default();
+            for _ in 0..group.count {
+                *number += 1;
+                names.push(format!("{size}-{site}-{number:02}"));
+            }
+        }
+        names
+    }
 }
 
 /// `[faults]`: times between faults are exponential; a fault without its mean time never happens.

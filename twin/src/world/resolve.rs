@@ -1,5 +1,6 @@
 //! From a world file to a [`World`]: parse, resolve names, check values.
 
+mod containers;
 mod mechanics;
 
 use std::path::Path;
@@ -142,6 +143,7 @@ impl World {
         let links = check.links(&file)?;
         let sizes = check.sizes(&file)?;
         let hosts = check.hosts(&file)?;
+        let containers = check.containers(&file, folder, (&hosts, &sizes))?;
         let caps = check.caps(&file.applications)?;
         let models = check.models(&file)?;
         let faults = check.faults(file.faults.as_ref())?;
@@ -157,6 +159,10 @@ impl World {
         let mut hash = Sha256::new();
         hash.update(serde_json::to_vec(&file).unwrap_or_default());
         hash.update(arrivals_text.as_bytes());
+        for step in containers.list().iter().flat_map(|c| c.demand.steps()) {
+            hash.update(step.until.0.to_le_bytes());
+            hash.update(step.rate.0.to_le_bytes());
+        }
         let mut world = Self {
             name: file.name.clone(),
             description: file.description.clone(),
@@ -169,6 +175,7 @@ impl World {
             hosts,
             applications,
             models,
+            containers,
             max_active_requests: file.max_active_requests,
             faults,
             caps,
@@ -395,11 +402,14 @@ impl Check<'_> {
         }
         let sites = site_names(file);
         let sizes: Vec<&str> = file.sizes.iter().map(|s| s.name.as_str()).collect();
+        let mut names = file.host_names().into_iter();
         let mut hosts = Vec::new();
         for (i, group) in file.hosts.iter().enumerate() {
             let size = self.find(&format!("hosts[{i}].size"), "VM size", &group.size, &sizes)?;
             let site = self.find(&format!("hosts[{i}].site"), "site", &group.site, &sites)?;
-            self.push_group(i, group, (SizeId::at(size), SiteId::at(site)), &mut hosts)?;
+            let names = names.by_ref().take(group.count as usize);
+            let place = (SizeId::at(size), SiteId::at(site));
+            self.push_group(i, group, place, names, &mut hosts)?;
         }
         Ok(hosts)
     }
@@ -409,6 +419,7 @@ impl Check<'_> {
         i: usize,
         group: &HostGroupFile,
         (size, site): (SizeId, SiteId),
+        names: impl Iterator<Item = String>,
         hosts: &mut Vec<HostSpec>,
     ) -> Result<(), WorldError> {
         let on = group.initially_on.unwrap_or(group.count);
@@ -418,18 +429,9 @@ impl Check<'_> {
                 format!("is {on}, more than count = {}", group.count),
             ));
         }
-        let earlier = hosts
-            .iter()
-            .filter(|h| h.size == size && h.site == site)
-            .count();
-        for k in 0..group.count {
+        for (k, name) in (0..).zip(names) {
             hosts.push(HostSpec {
-                name: format!(
-                    "{}-{}-{:02}",
-                    group.size,
-                    group.site,
-                    earlier + k as usize + 1
-                ),
+                name,
                 size,
                 site,
                 initially_on: k < on,
@@ -679,7 +681,7 @@ impl Check<'_> {
         let names: Vec<&str> = world.applications.iter().map(|a| a.name.as_str()).collect();
         self.unique("applications", &names)?;
         let most = (0..world.hosts.len())
-            .map(|h| world.size_of(h).ram.0)
+            .map(|h| world.ram_for_fragments(h).0)
             .fold(0.0, f64::max);
         for (i, a) in world.applications.iter().enumerate() {
             for (j, v) in a.variants.iter().enumerate() {

@@ -235,7 +235,8 @@ reference_cost_usd_per_hour = 1
 reference_response_s = 1
 reference_rate_per_s = 1
 reference_carbon_g_per_hour = 10
-weights = {{ energy = 1, cost = 1, response = 1, sla = 1, accuracy = 1, carbon = 2 }}
+reference_unmet_vcpus = 1
+weights = {{ energy = 1, cost = 1, response = 1, sla = 1, accuracy = 1, carbon = 2, unmet = 3 }}
 [[sites]]
 name = "here"
 user_latency_ms = 0
@@ -315,6 +316,37 @@ fn credits_speeds_and_models_are_followed_host_by_host() {
     );
     let count = walk_crafted(&world);
     assert!(count.changes > 2 * count.whole, "{count:?}");
+}
+
+#[test]
+fn containers_are_followed_host_by_host() {
+    let steps = "steps = [{ duration_s = 1.5, vcpus = 0.3 }, { duration_s = 2, vcpus = 1.9 }, \
+                 { duration_s = 0.5, vcpus = 0 }]";
+    let container = |name: &str, host: &str, share: &str| {
+        format!(
+            "{{ name = \"{name}\", host = \"two-{host}\", vcpus = 1, ram_mib = 100, \
+             share = \"{share}\", demand = {{ kind = \"steps\", {steps}, repeat = true }} }}"
+        )
+    };
+    let top = format!(
+        "containers = [{}, {}, {}, {}]\n\
+         models = [{{ name = \"net\", ram_mib = 300, load_s = 0.7 }}]",
+        container("a", "here-01", "fair"),
+        container("b", "here-01", "last"),
+        container("c", "here-02", "first"),
+        container("d", "there-02", "fair"),
+    );
+    let credits = "credits = { initial = 0.1, per_hour = 24, maximum = 576 }";
+    for (size, fragment, even) in [
+        ("", "", false),
+        ("", "", true),
+        (credits, ", model = \"net\"", false),
+    ] {
+        let world = crafted(&top, size, fragment, even);
+        let count = walk_crafted(&world);
+        assert!(count.changes > 2 * count.whole || even, "{count:?}");
+        assert!(count.changes > 0, "{count:?}");
+    }
 }
 
 #[test]

@@ -3,6 +3,7 @@
 mod changes;
 mod cli;
 mod closed_forms;
+mod containers;
 mod cosim;
 mod delay;
 mod gap;

@@ -12,7 +12,7 @@ use twin::decision::{Decision, Deployment};
 use twin::events::EventLog;
 use twin::host::Lifecycle;
 use twin::ids::{HostId, VariantId};
-use twin::observation::Observation;
+use twin::observation::{Observation, ResidentContainer};
 use twin::policy::{self, Policy};
 use twin::qos::{Account, Qos};
 use twin::simulate::{self, Hooks, Options};
@@ -23,6 +23,7 @@ use twin::stream;
 use twin::units::SimTime;
 use twin::what_if::{self, Futures, Horizon};
 use twin::workload::Arrival;
+use twin::world::{ContainerSpec, CpuShare};
 
 use crate::small_worlds::{Chance, Plan, plans};
 use crate::statistics::close;
@@ -59,6 +60,43 @@ fn span_s(before: &Reading, after: &Reading) -> f64 {
     after.now.since(before.now).seconds()
 }
 
+/// Rates of the containers on a host, and what is left to its fragments; by the rule of each.
+///
+/// Those of one rule are served together, the first before the last, `limits_mips` of fragments
+/// with those that come fair.
+fn rates(
+    world: &World,
+    containers: &[ResidentContainer],
+    limits_mips: &[f64],
+    capacity_mips: f64,
+) -> (Vec<f64>, Vec<f64>) {
+    let mut of_containers = vec![0.0; containers.len()];
+    let mut of_fragments = Vec::new();
+    let mut left = capacity_mips;
+    for share in [CpuShare::First, CpuShare::Fair, CpuShare::Last] {
+        let takes = |c: &&ResidentContainer| world.containers.get(c.id).share == share && !c.waits;
+        let mut claims: Vec<f64> = containers
+            .iter()
+            .filter(takes)
+            .map(|c| c.demand.0)
+            .collect();
+        let own = claims.len();
+        if share == CpuShare::Fair {
+            claims.extend(limits_mips);
+        }
+        let filled = water_filling(&claims, left);
+        left -= filled.iter().sum::<f64>();
+        let served = containers.iter().zip(&mut of_containers);
+        for ((_, rate), filled) in served.filter(|(c, _)| takes(c)).zip(&filled) {
+            *rate = *filled;
+        }
+        if share == CpuShare::Fair {
+            of_fragments = filled[own..].to_vec();
+        }
+    }
+    (of_containers, of_fragments)
+}
+
 /// Rates of fragments with the limits `limits_mips` that share `capacity_mips` max-min fairly.
 fn water_filling(limits_mips: &[f64], capacity_mips: f64) -> Vec<f64> {
     let mut order: Vec<usize> = (0..limits_mips.len()).collect();
@@ -80,6 +118,7 @@ fn check_processors(world: &World, before: &Reading, after: &Reading) {
         let capacity = size.capacity().0;
         if matches!(at.lifecycle, Lifecycle::Off | Lifecycle::Booting { .. }) {
             assert!(at.running.is_empty() && at.utilization <= 0.0);
+            assert!(at.containers.iter().all(|c| c.served.0 <= 0.0));
             continue;
         }
         let limits: Vec<f64> = at
@@ -87,8 +126,12 @@ fn check_processors(world: &World, before: &Reading, after: &Reading) {
             .values()
             .map(|(cap, ..)| cap.min(size.vcpus) * size.mips_per_vcpu.0)
             .collect();
-        let fair = water_filling(&limits, capacity);
-        let total: f64 = fair.iter().sum();
+        let (served, fair) = rates(world, &at.containers, &limits, capacity);
+        for (container, rate) in at.containers.iter().zip(&served) {
+            let off = (container.served.0 - rate).abs();
+            assert!(off <= 1e-12 * capacity, "{} MIPS, not {rate}", container.served.0);
+        }
+        let total: f64 = fair.iter().chain(&served).sum();
         assert!(total <= capacity * (1.0 + 1e-12));
         close(at.utilization, total / capacity, 1e-12, "utilization");
         for ((piece, (.., had_mi)), rate) in at.running.iter().zip(fair) {
@@ -106,10 +149,13 @@ fn check_processors(world: &World, before: &Reading, after: &Reading) {
 fn check_memory(world: &World, before: &Reading) {
     for (h, host) in before.hosts.iter().enumerate() {
         let ram = world.size_of(h).ram.0;
-        let held: f64 = host.running.values().map(|(_, ram, _)| ram).sum();
+        let serves = matches!(host.lifecycle, Lifecycle::On | Lifecycle::Draining);
+        let seated = host.containers.iter().filter(|c| serves && !c.waits);
+        let of_containers: f64 = seated.map(|c| world.containers.get(c.id).ram.0).sum();
+        let of_fragments: f64 = host.running.values().map(|(_, ram, _)| ram).sum();
+        let held = of_fragments + of_containers;
         assert!(held <= ram + 1e-6, "{held} of {ram} MiB");
         assert!((host.ram_free_mib - (ram - held)).abs() < 1e-6);
-        let serves = matches!(host.lifecycle, Lifecycle::On | Lifecycle::Draining);
         if serves && !host.queue.is_empty() {
             assert!(!host.running.is_empty(), "who waits, waits for memory");
         }
@@ -179,6 +225,13 @@ fn demand_mi(world: &World, arrivals: &[Arrival], piece: Piece, variant: Variant
         .quantile(u)
 }
 
+/// What container `c` wants up to the end of an episode, from its trace alone.
+fn demanded_vcpu_s(world: &World, c: &ContainerSpec) -> f64 {
+    let until = world.episode().min(c.stop);
+    let work = c.demand.work_between(SimTime::ZERO, until.since(c.start));
+    work.megacycles() / world.size_of(c.host.index()).mips_per_vcpu.0
+}
+
 proptest! {
     #![proptest_config(config(64))]
 
@@ -241,7 +294,9 @@ proptest! {
                     let work_mi = demand_mi(world, &arrivals, *piece, after.variants[&piece.0]);
                     last.insert(*piece, (seen.2, work_mi, speed * ROUNDING_S));
                 }
-                let used_mips = before.hosts[h].utilization * speed;
+                let containers = before.hosts[h].containers.iter();
+                let theirs: f64 = containers.map(|c| c.served.0).sum();
+                let used_mips = before.hosts[h].utilization * speed - theirs;
                 used_mi += used_mips * after.now.since(at).seconds();
             }
             at = after.now;
@@ -249,6 +304,38 @@ proptest! {
         let started: f64 = last.values().map(|(had_mi, ..)| had_mi).sum();
         let total = done_mi + started;
         prop_assert!((used_mi - total).abs() <= slack_mi, "{used_mi} MI used, {total} MI done");
+    }
+
+    #[test]
+    fn unmet_demand_is_the_integral_of_what_is_lacking(plan in plans()) {
+        let (mut demanded_mi, mut unmet_mi, mut at) = (0.0, 0.0, SimTime::ZERO);
+        let mut rounding_mi = 1e-6;
+        let world = plan.world(&plan.in_order());
+        stroll(&plan, |_, before, after| {
+            for container in before.hosts.iter().flat_map(|h| &h.containers) {
+                // The nanosecond of the event before belongs to the stretch that follows it.
+                let seconds = after.now.since(at).seconds();
+                demanded_mi += container.demand.0 * seconds;
+                unmet_mi += (container.demand.0 - container.served.0) * seconds;
+                rounding_mi += container.demand.0 * ROUNDING_S;
+            }
+            at = after.now;
+        });
+        let qos = simulate::run(&world, &mut Chance::new(plan.seed), &Options::new(plan.seed))
+            .expect("the decisions are feasible")
+            .qos;
+        // Virtual CPUs differ in speed: each container counts in those of its host.
+        let list = world.containers.list();
+        let traced: f64 = list.iter().map(|c| demanded_vcpu_s(&world, c)).sum();
+        close(qos.containers.demanded_vcpu_s, traced, 1e-9, "demand");
+        let single = list.iter().all(|c| c.host == list[0].host);
+        if single && !list.is_empty() {
+            let mips = world.size_of(list[0].host.index()).mips_per_vcpu.0;
+            let found = qos.containers;
+            let slack = rounding_mi / mips;
+            prop_assert!((found.demanded_vcpu_s - demanded_mi / mips).abs() <= slack);
+            prop_assert!((found.unmet_vcpu_s - unmet_mi / mips).abs() <= slack);
+        }
     }
 
     #[test]
@@ -485,6 +572,7 @@ pub(crate) fn same_account(a: &Account, b: &Account) {
         ("response", a.response_s, b.response_s),
         ("late", a.late, b.late),
         ("inaccuracy", a.inaccuracy, b.inaccuracy),
+        ("unmet", a.unmet_vcpu_s, b.unmet_vcpu_s),
     ] {
         assert!(
             (a - b).abs() <= 1e-9 * a.abs().max(b.abs()) + 1e-7,

@@ -2,7 +2,7 @@
 
 use twin::World;
 use twin::check::{CheckReport, Severity};
-use twin::events::EventLog;
+use twin::events::{Event, EventLog, Reader};
 use twin::policy;
 use twin::qos::Qos;
 use twin::simulate::{self, Hooks, Options};
@@ -228,4 +228,57 @@ fn the_example_of_the_documentation_is_a_sound_world() {
     // Cold starts: each of the four hosts that are on loads the one model that is asked for.
     assert!(run.qos.incidents.cold_starts >= 4);
     assert!(run.qos.carbon_g > 0.0 && run.qos.requests_completed > 200);
+}
+
+#[test]
+fn the_example_with_containers_is_a_sound_world() {
+    let world = World::load("../docs/examples/containers.toml").expect("it is valid");
+    let report = CheckReport::of(&world);
+    let odd: Vec<_> = report
+        .findings
+        .iter()
+        .filter(|finding| finding.severity > Severity::Note)
+        .collect();
+    assert!(odd.is_empty(), "{odd:?}");
+    let names: Vec<(&str, u32)> = world
+        .containers
+        .list()
+        .iter()
+        .map(|c| (c.name.as_str(), c.host.0))
+        .collect();
+    assert_eq!(names[0], ("service-01", 0));
+    assert_eq!(names[5], ("service-06", 1));
+    assert_eq!(names[6], ("batch", 0));
+    let mut options = Options::new(1);
+    options.intervals = Some(70);
+    let mut policy = policy::by_name("greedy", &world, 1).expect("it is part of the program");
+    let mut bytes = Vec::new();
+    let mut log = EventLog::new(&world, &mut bytes);
+    let mut hooks = Hooks {
+        events: Some(&mut log),
+        ..Hooks::default()
+    };
+    let run = simulate::run_with(&world, policy.as_mut(), &options, &mut hooks);
+    let qos = run.expect("it decides").qos;
+    assert!(qos.requests_completed > 1000);
+    // 4 vCPUs each, by the first lines of the table, and the batch of 6 from 3,600 s on.
+    assert!(qos.containers.demanded_vcpu_s > 6.0 * 500.0);
+    assert!(qos.containers.unmet_ratio() < 0.2, "{:?}", qos.containers);
+    // The spans of the log add up to what the run counts.
+    log.finish().expect("memory can be written");
+    let mut reader = Reader::new(bytes.as_slice(), "log.jsonl").expect("it is a log");
+    let (mut demanded, mut unmet) = (0.0, 0.0);
+    while let Some(line) = reader.next_line().expect("its lines are events") {
+        if let Event::Container {
+            demanded_vcpu_s,
+            unmet_vcpu_s,
+            ..
+        } = line.event
+        {
+            demanded += demanded_vcpu_s;
+            unmet += unmet_vcpu_s;
+        }
+    }
+    assert!((demanded - qos.containers.demanded_vcpu_s).abs() < 1e-6);
+    assert!((unmet - qos.containers.unmet_vcpu_s).abs() < 1e-6);
 }

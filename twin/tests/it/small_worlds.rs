@@ -24,6 +24,7 @@ pub(crate) struct Plan {
     /// Variants of each application.
     pub(crate) applications: Vec<Vec<Vec<FragmentPlan>>>,
     pub(crate) input_kib: u32,
+    pub(crate) containers: Vec<ContainerPlan>,
     /// Seed of the arrivals and the decisions.
     pub(crate) seed: u64,
 }
@@ -51,9 +52,36 @@ pub(crate) struct FragmentPlan {
     pub(crate) after: u8,
 }
 
+#[derive(Clone, Debug)]
+pub(crate) struct ContainerPlan {
+    /// Counted modulo the number of hosts.
+    pub(crate) host: usize,
+    pub(crate) ram_mib: u32,
+    pub(crate) start_ms: u32,
+    pub(crate) stop_ms: Option<u32>,
+    pub(crate) share: u8,
+    /// Length and demand of each step.
+    pub(crate) steps: Vec<(u32, u32)>,
+}
+
+fn container() -> impl Strategy<Value = ContainerPlan> {
+    let steps = vec((300_u32..5000, 0_u32..200), 1..=6);
+    let stop = prop::option::of(4000_u32..20_000);
+    (0_usize..4, 0_u32..25, 0_u32..4000, stop, 0_u8..3, steps).prop_map(
+        |(host, ram_mib, start_ms, stop_ms, share, steps)| ContainerPlan {
+            host,
+            ram_mib,
+            start_ms,
+            stop_ms,
+            share,
+            steps,
+        },
+    )
+}
+
 fn host() -> impl Strategy<Value = HostPlan> {
     (
-        (1_u32..=8, 500_u32..2000, 200_u32..600),
+        (1_u32..=8, 500_u32..2000, 250_u32..600),
         (1_u32..40, 0_u32..4000, 10_u32..100),
         (any::<bool>(), prop::bool::weighted(0.7)),
     )
@@ -100,22 +128,25 @@ pub(crate) fn plans() -> impl Strategy<Value = Plan> {
         (any::<bool>(), 500_u32..3000, 0.3..3.0, 0_u32..40),
         vec(host(), 1..=4),
         vec(variants, 1..=2),
-        (0_u32..400, any::<u64>()),
+        (0_u32..400, any::<u64>(), vec(container(), 0..=2)),
     )
-        .prop_map(|(times, hosts, applications, (input_kib, seed))| {
-            let (on_arrival, interval_ms, rate_per_s, latency_ms) = times;
-            Plan {
-                on_arrival,
-                interval_ms,
-                intervals: 10,
-                rate_per_s,
-                latency_ms,
-                hosts,
-                applications,
-                input_kib,
-                seed,
-            }
-        })
+        .prop_map(
+            |(times, hosts, applications, (input_kib, seed, containers))| {
+                let (on_arrival, interval_ms, rate_per_s, latency_ms) = times;
+                Plan {
+                    on_arrival,
+                    interval_ms,
+                    intervals: 10,
+                    rate_per_s,
+                    latency_ms,
+                    hosts,
+                    applications,
+                    input_kib,
+                    containers,
+                    seed,
+                }
+            },
+        )
 }
 
 impl Plan {
@@ -139,7 +170,8 @@ reference_power_w = 100
 reference_cost_usd_per_hour = 0.1
 reference_response_s = 3
 reference_rate_per_s = 1
-weights = {{ energy = 1, cost = 1, response = 1, sla = 1, accuracy = 1 }}
+reference_unmet_vcpus = 1
+weights = {{ energy = 1, cost = 1, response = 1, sla = 1, accuracy = 1, unmet = 1 }}
 [workload]
 kind = "poisson"
 rate_per_s = {}
@@ -181,6 +213,10 @@ bandwidth_mbps = 5
                 );
             }
         }
+        for (c, container) in self.containers.iter().enumerate() {
+            let h = container.host % self.hosts.len();
+            text += &container.text(c, &self.hosts[h].name(h));
+        }
         World::parse(&text, "plan.toml", None).expect("a plan is a valid world")
     }
 
@@ -190,7 +226,46 @@ bandwidth_mbps = 5
     }
 }
 
+impl ContainerPlan {
+    fn text(&self, c: usize, host: &str) -> String {
+        // No demand comes twice, so that each change can be seen.
+        let steps: Vec<String> = (0_u32..)
+            .zip(&self.steps)
+            .map(|(k, &(ms, percent))| {
+                let vcpus = f64::from(percent) / 100.0 + f64::from(k) * 1e-4;
+                let seconds = f64::from(ms) / 1e3;
+                format!("{{ duration_s = {seconds}, vcpus = {vcpus} }}")
+            })
+            .collect();
+        let stop = self.stop_ms.map_or_else(String::new, |ms| {
+            format!("stop_s = {}", f64::from(ms) / 1e3)
+        });
+        format!(
+            r#"
+[[containers]]
+name = "container-{c}"
+host = "{host}"
+vcpus = 1
+ram_mib = {}
+start_s = {}
+{stop}
+share = "{}"
+demand = {{ kind = "steps", steps = [{}] }}
+"#,
+            self.ram_mib,
+            f64::from(self.start_ms) / 1e3,
+            ["first", "fair", "last"][usize::from(self.share % 3)],
+            steps.join(", "),
+        )
+    }
+}
+
 impl HostPlan {
+    fn name(&self, h: usize) -> String {
+        let site = if self.far { "far" } else { "near" };
+        format!("size-{h}-{site}-01")
+    }
+
     fn text(&self, h: usize) -> String {
         let idle_w = f64::from(self.idle_w);
         let power_w: [f64; 11] = std::array::from_fn(|k| idle_w + 20.0 * (k as f64).sqrt());

@@ -11,7 +11,7 @@ use twin::decision::Decision;
 use twin::host::Lifecycle;
 use twin::ids::{HostId, RequestId, VariantId};
 use twin::network::Endpoint;
-use twin::observation::{Observation, Progress};
+use twin::observation::{Observation, Progress, ResidentContainer};
 use twin::qos::Account;
 use twin::sink::{Silent, Sink};
 use twin::state::{Epoch, Future, Phase, State};
@@ -59,6 +59,8 @@ pub(crate) struct HostReading {
     /// Fragments that run: cap in virtual CPUs, memory in MiB, service that they have had in MI.
     pub(crate) running: BTreeMap<Piece, (f64, f64, f64)>,
     pub(crate) queue: Vec<Piece>,
+    /// Containers that have started and have not ended.
+    pub(crate) containers: Vec<ResidentContainer>,
 }
 
 impl Reading {
@@ -77,6 +79,11 @@ impl Reading {
                     .iter()
                     .map(|f| (f.request, f.fragment))
                     .collect(),
+                containers: {
+                    let mut list: Vec<_> = observation.containers(HostId::at(h)).collect();
+                    list.sort_by_key(|c| c.id);
+                    list
+                },
             })
             .collect();
         let mut places = BTreeMap::new();
@@ -124,9 +131,16 @@ impl Reading {
     fn same(&self, other: &Self) -> bool {
         let names = |r: &Self| r.transfers.iter().map(|t| t.0).collect::<Vec<_>>();
         let lifecycles = |r: &Self| r.hosts.iter().map(|h| h.lifecycle).collect::<Vec<_>>();
+        let containers = |r: &Self| {
+            r.hosts
+                .iter()
+                .map(|h| h.containers.clone())
+                .collect::<Vec<_>>()
+        };
         self.requests == other.requests
             && names(self) == names(other)
             && lifecycles(self) == lifecycles(other)
+            && containers(self) == containers(other)
     }
 }
 
