@@ -167,8 +167,13 @@ fn serve(args: &Serve) -> Result<()> {
     let config = settings.config()?;
     config.check_exposure(&settings)?;
     let endpoint = config.telemetry.otlp_endpoint.as_ref();
-    let traces = endpoint.map(|url| Traces::to(url.as_str())).transpose()?;
-    log_to_stderr(&config.telemetry, traces.as_ref());
+    let traces = endpoint
+        .map(|endpoint| Traces::to(endpoint.url().as_str()))
+        .transpose()?;
+    let Telemetry {
+        log, log_format, ..
+    } = &config.telemetry;
+    log_to_stderr(log, *log_format, traces.as_ref());
     let served = serve_until_told(&config);
     if let Some(traces) = traces {
         traces.end();
@@ -213,7 +218,12 @@ async fn answer(
         "http"
     };
     let limits = Limits::from(&config.server);
-    let trust = Trust::new(world, &deciders[0], Some(source), &config.policies.options());
+    let trust = Trust::new(
+        world,
+        &deciders[0],
+        Some(source),
+        &config.policies.options(),
+    );
     let log = config.log.open(world)?;
     let fleet = log.fleet(world);
     let service = Service::bind(config.server.listen, deciders, limits).await?;
@@ -231,12 +241,12 @@ async fn answer(
     Ok(())
 }
 
-fn log_to_stderr(telemetry: &Telemetry, traces: Option<&Traces>) {
-    let filter = EnvFilter::try_new(&telemetry.log).unwrap_or_else(|_| EnvFilter::new("info"));
+fn log_to_stderr(filter: &str, format: LogFormat, traces: Option<&Traces>) {
+    let filter = EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new("info"));
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(io::stderr)
         .with_ansi(io::stderr().is_terminal());
-    let lines = match telemetry.log_format {
+    let lines = match format {
         LogFormat::Text => lines.with_filter(filter).boxed(),
         LogFormat::Json => lines.json().with_filter(filter).boxed(),
     };

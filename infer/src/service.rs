@@ -55,7 +55,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
@@ -79,8 +78,8 @@ use self::health::{Health, HealthStatus};
 use self::limits::limits;
 use self::log::{list_decisions, outcomes, show_decision};
 use self::pool::Pool;
-pub use self::problem::wire_problem;
 use self::problem::STATUSES;
+pub use self::problem::wire_problem;
 use self::ready::readyz;
 use self::validate::validate;
 use self::what_if::what_if;

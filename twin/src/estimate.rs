@@ -164,9 +164,10 @@ impl Loads {
         if self.hosts.len() != self.idle.len() {
             self.hosts.clone_from(&self.idle);
         }
+        let unmet = world.objective.per_unmet_vcpu_second();
         for &host in hosts {
             let h = host.index();
-            let mut load = fixed(&self.idle[h], state, h);
+            let mut load = fixed(&self.idle[h], state, h, unmet);
             for resident in observation.residents(host) {
                 load.left_mi += resident.expected_left_mi;
                 if !resident.phase.holds_memory() {

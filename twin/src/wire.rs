@@ -494,6 +494,7 @@ pub struct DecisionResponse<'a> {
         skip_serializing_if = "Option::is_none",
         deserialize_with = "present"
     )]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, pattern = "^[0-9]{1,20}$"))]
     pub id: Option<DecisionId>,
     /// Version of the schema: [`SCHEMA`].
     pub schema: u32,
@@ -534,9 +535,11 @@ pub struct DecisionResponse<'a> {
 
 /// How far a state lies outside of what the model was trained on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct InputRange<'a> {
     /// The share of the model's features that are outside of their ranges in training.
+    #[cfg_attr(feature = "openapi", schema(minimum = 0, maximum = 1))]
     pub outside_share: f64,
     /// The first of these features, as `host.utilization`.
     #[serde(borrow)]

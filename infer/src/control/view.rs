@@ -105,6 +105,7 @@ fn idle(world: &World, now: SimTime) -> FleetView {
         speed: 1.0,
         credits: None,
         models: Vec::new(),
+        waiting_containers: Vec::new(),
     };
     FleetView {
         now,

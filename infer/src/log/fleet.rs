@@ -99,7 +99,11 @@ impl DecisionLog {
     /// # Errors
     ///
     /// As [`twin::decision_log::Log::append`], and if no log is kept.
-    pub(crate) fn checkpoint(&self, fleet: &LiveFleet, metrics: &LogMetrics) -> Result<(), KeepError> {
+    pub(crate) fn checkpoint(
+        &self,
+        fleet: &LiveFleet,
+        metrics: &LogMetrics,
+    ) -> Result<(), KeepError> {
         let kept = self.kept.as_ref().ok_or(KeepError::NoLog)?;
         let snapshot = fleet.checkpoint();
         let checkpoint = Checkpoint {

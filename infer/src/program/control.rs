@@ -10,6 +10,7 @@ use clap::Args;
 use twin::World;
 
 use super::{Format, log_to_stderr, shutdown_signal};
+use crate::config::LogFormat;
 use crate::control::brain::{Brain, Local};
 use crate::control::run::{self, ControlError, Run};
 use crate::control::settings::{ControlFile, Settings};
@@ -80,6 +81,9 @@ pub(super) struct Control {
     /// Address and port for GET /metrics and GET /healthz
     #[arg(long, env = "INFER_CONTROL_LISTEN", value_name = "ADDRESS")]
     listen: Option<SocketAddr>,
+    /// What is logged: a level, or levels by module, as warn,infer=debug
+    #[arg(long, env = "INFER_LOG", default_value = "info", value_name = "FILTER")]
+    log: String,
     /// How logs are written to standard error
     #[arg(long, env = "INFER_LOG_FORMAT", value_enum, default_value_t = Format::Text)]
     log_format: Format,
@@ -101,7 +105,11 @@ struct BrainChoice {
 
 /// Runs the command.
 pub(super) fn control(args: &Control) -> Result<()> {
-    log_to_stderr(args.log_format);
+    let format = match args.log_format {
+        Format::Text => LogFormat::Text,
+        Format::Json => LogFormat::Json,
+    };
+    log_to_stderr(&args.log, format, None);
     let source = args.source()?;
     let world = Arc::new(args.world(source.as_ref())?);
     if let Some(caution) = source.as_ref().and_then(|source| source.caution(&world)) {

@@ -102,7 +102,8 @@ impl App {
             return Err(Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, detail));
         };
         let turn = self.trust.begin(decider);
-        let question = traces::parse(body.len()).in_scope(|| on_this_thread(&body, Question::from_json))?;
+        let question =
+            traces::parse(body.len()).in_scope(|| on_this_thread(&body, Question::from_json))?;
         let taken = match question {
             Question::Kept(request) => {
                 self.decide_kept(decider, &request, &body, caller.as_ref())

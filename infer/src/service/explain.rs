@@ -7,12 +7,13 @@ use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Deserialize;
+use twin::decision_log::DecisionId;
 
 use super::problem::Refusal;
 use super::{App, json};
 use crate::explain::{self, ExplainError};
 use crate::pricing::{Budget, MIN_FUTURES, PricingError};
-use crate::recent::{DecisionId, Recorded};
+use crate::recent::Recorded;
 use crate::source::Source;
 
 /// Time that an explanation may take unless it says otherwise.

@@ -237,7 +237,10 @@ impl App {
                 other => other.into(),
             })
         })?;
-        let (applied, ignored) = (decided.noted.applied as u64, decided.noted.ignored.len() as u64);
+        let (applied, ignored) = (
+            decided.noted.applied as u64,
+            decided.noted.ignored.len() as u64,
+        );
         self.telemetry.fleet.noted(applied, ignored);
         Ok(Taken {
             id: decided.id,

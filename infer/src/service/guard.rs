@@ -4,7 +4,6 @@
 //! requests in flight and the bytes of a body after (`App::admit`, `App::json_body`).
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
@@ -15,11 +14,11 @@ use jiff::Timestamp;
 use tokio::runtime::{Handle, RuntimeFlavor};
 use twin::wire::FleetState;
 
+use super::App;
 use super::access::{self, Access, Effect, Endpoint, Entry};
 use super::connections::Connection;
-use super::problem::Refusal;
-use super::App;
 use super::document::method_not_allowed;
+use super::problem::Refusal;
 use crate::audit::AuditRecord;
 use crate::auth::{Client, ClientName, CredentialError, Identity, Peer, Role};
 use crate::config::Audience;
@@ -58,7 +57,7 @@ pub(super) struct BodyLimit(pub(super) usize);
 
 /// Lets requests through to their handlers, or refuses them.
 pub(super) async fn guard(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
-    let id = request_id(&request);
+    let id = request_id(&app, &request);
     let mut response = guarded(&app, request, next, &id).await;
     if let Ok(value) = HeaderValue::from_str(&id) {
         response.headers_mut().entry(REQUEST_ID).or_insert(value);
@@ -102,8 +101,7 @@ async fn guarded(app: &Arc<App>, mut request: Request, next: Next, id: &Arc<str>
 }
 
 /// The name of `request`: the one it has, the client's own if that is short and plain, or a new one.
-pub(super) fn request_id(request: &Request) -> Arc<str> {
-    static NEXT: AtomicU64 = AtomicU64::new(1);
+pub(super) fn request_id(app: &App, request: &Request) -> Arc<str> {
     if let Some(RequestId(id)) = request.extensions().get() {
         return Arc::clone(id);
     }
@@ -114,10 +112,7 @@ pub(super) fn request_id(request: &Request) -> Arc<str> {
     });
     match own {
         Some(id) => id.into(),
-        None => {
-            let count = NEXT.fetch_add(1, Ordering::Relaxed);
-            format!("{:x}-{count:x}", std::process::id()).into()
-        }
+        None => app.telemetry.requests.next_id().into(),
     }
 }
 
@@ -314,9 +309,10 @@ impl App {
         };
         let (hosts, requests) = (state.hosts.len(), state.requests.len());
         let checked = self.security.check_state(client, hosts, requests);
-        checked.map_err(|(field, problem)| Refusal {
-            field: Some(field.into()),
-            ..Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, problem)
+        checked.map_err(|(field, problem)| {
+            let mut refusal = Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, problem);
+            refusal.field = Some(field.into());
+            refusal
         })
     }
 

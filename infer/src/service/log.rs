@@ -68,9 +68,9 @@ pub(super) async fn outcomes(State(app): State<Arc<App>>, request: Request) -> R
 impl App {
     async fn show(&self, id: &str) -> Result<Vec<u8>, Refusal> {
         let _admitted = self.admit()?;
-        let id: DecisionId = id
-            .parse()
-            .map_err(|error: twin::decision_log::NoId| invalid("id", error.to_string()))?;
+        let id: DecisionId = id.parse().map_err(|error: twin::decision_log::NoId| {
+            Refusal::in_field("id", error.to_string())
+        })?;
         let Some(record) = self.log.find(id).await? else {
             return Err(Refusal::new(
                 StatusCode::NOT_FOUND,
@@ -112,7 +112,7 @@ impl App {
                 .is_some_and(|o| o.decision == report.decision);
             if !same && !self.log.has_decision(report.decision)? {
                 let field = format!("outcomes[{i}].decision");
-                return Err(invalid(field, "there is no such decision"));
+                return Err(Refusal::in_field(field, "there is no such decision"));
             }
             outcomes.push((*report).into());
         }
@@ -120,37 +120,28 @@ impl App {
     }
 }
 
-fn invalid(field: impl Into<String>, problem: impl Into<String>) -> Refusal {
-    Refusal {
-        status: StatusCode::UNPROCESSABLE_ENTITY,
-        detail: problem.into(),
-        field: Some(field.into()),
-    }
-}
-
 impl List {
     fn of(uri: &Uri) -> Result<Self, Refusal> {
         let Query(query) = Query::<ListQuery>::try_from_uri(uri)
-            .map_err(|error| invalid("query", error.body_text()))?;
-        let after =
-            match &query.after {
-                None => None,
-                Some(text) => Some(text.parse().map_err(|error: twin::decision_log::NoId| {
-                    invalid("after", error.to_string())
-                })?),
-            };
+            .map_err(|error| Refusal::in_field("query", error.body_text()))?;
+        let after = match &query.after {
+            None => None,
+            Some(text) => Some(text.parse().map_err(|error: twin::decision_log::NoId| {
+                Refusal::in_field("after", error.to_string())
+            })?),
+        };
         let limit = match query.limit.as_deref().map(str::parse) {
             None => LISTED,
             Some(Ok(limit @ 1..=MOST_LISTED)) => limit,
             Some(_) => {
                 let problem = format!("must be a number from 1 to {MOST_LISTED}");
-                return Err(invalid("limit", problem));
+                return Err(Refusal::in_field("limit", problem));
             }
         };
         let newest = match query.order.as_deref() {
             None | Some("newest") => true,
             Some("oldest") => false,
-            Some(_) => return Err(invalid("order", "must be newest or oldest")),
+            Some(_) => return Err(Refusal::in_field("order", "must be newest or oldest")),
         };
         Ok(Self {
             after,

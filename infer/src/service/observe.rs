@@ -28,7 +28,7 @@ pub(super) async fn observe(
     next: Next,
 ) -> Response {
     let begun = Instant::now();
-    let id = request_id(&request);
+    let id = request_id(&app, &request);
     request.extensions_mut().insert(RequestId(Arc::clone(&id)));
     let method = method(request.method());
     let route = request.extensions().get::<MatchedPath>().cloned();

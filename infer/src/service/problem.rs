@@ -40,7 +40,7 @@ impl Refusal {
     }
 
     /// What is wrong with a field of a message, a path or a query.
-    pub(super) fn in_field(field: &str, problem: impl Into<String>) -> Self {
+    pub(super) fn in_field(field: impl Into<String>, problem: impl Into<String>) -> Self {
         Self {
             field: Some(field.into()),
             ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, problem)
@@ -94,6 +94,7 @@ impl From<FleetError> for Refusal {
                 status: StatusCode::CONFLICT,
                 detail: error.to_string(),
                 field: Some("now_ns".into()),
+                kind: None,
             },
             FleetError::Log(_) => Self::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
             FleetError::NoFleet { .. } => Self::new(StatusCode::CONFLICT, NO_FLEET),
