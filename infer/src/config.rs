@@ -40,7 +40,7 @@ pub use self::keys::{Key, Kind, keys};
 pub use self::sections::{
     Audience, Audit, Auth, AuthMode, CertificateRule, ClientLimits, Config, Durability, Endpoint,
     KnownClient, Log, LogFormat, Policy, RateLimits, Server, Shadow, Telemetry, Tls, TlsVersion,
-    WhatIf,
+    Trust, WhatIf,
 };
 pub use self::settings::{Origin, Setting, Settings, Sources};
 pub use self::show::Format;

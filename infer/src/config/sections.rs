@@ -33,6 +33,8 @@ pub struct Config {
     pub audit: Audit,
     /// The log of decisions.
     pub log: Log,
+    /// Explanations and drift.
+    pub trust: Trust,
     /// The policy in shadow.
     pub shadow: Shadow,
     /// Bounds of what-if questions.
@@ -84,6 +86,10 @@ pub struct Policy {
     pub policy: Option<String>,
     /// World; none: the model's.
     pub world: Option<String>,
+    /// Folder of the models that may be loaded.
+    pub models_folder: Option<PathBuf>,
+    /// File that keeps the choice of policies.
+    pub policies_file: Option<PathBuf>,
     /// Seed of random choices.
     pub seed: u64,
 }
@@ -254,18 +260,36 @@ pub struct Log {
     pub folder: Option<PathBuf>,
     /// What a written decision survives.
     pub durability: Durability,
-    /// Bytes of a file.
-    #[serde(deserialize_with = "whole::<_, _, 65_536, 1_099_511_627_776>")]
-    pub rotate_bytes: u64,
-    /// Age of a file.
-    #[serde(rename = "rotate_s", deserialize_with = "time")]
-    pub rotate: Duration,
-    /// Bytes of all files.
-    #[serde(deserialize_with = "whole::<_, _, 65_536, 1_125_899_906_842_624>")]
+    /// The time between two times that it is forced to the disk.
+    #[serde(rename = "sync_s", deserialize_with = "time")]
+    pub sync: Duration,
+    /// Bytes of a segment.
+    #[serde(deserialize_with = "whole::<_, _, 4_096, 1_073_741_824>")]
+    pub segment_bytes: u64,
+    /// Age of a segment.
+    #[serde(rename = "segment_age_s", deserialize_with = "time")]
+    pub segment_age: Duration,
+    /// Bytes of all segments.
+    #[serde(deserialize_with = "whole::<_, _, 4_096, 1_125_899_906_842_624>")]
     pub retain_bytes: u64,
-    /// Age of the oldest file.
-    #[serde(default, rename = "retain_s", deserialize_with = "some_time")]
-    pub retain: Option<Duration>,
+    /// Age of the oldest segment.
+    #[serde(rename = "retain_age_s", deserialize_with = "time")]
+    pub retain_age: Duration,
+}
+
+/// Explanations, and what happens where a model's input is unlike its training.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Trust {
+    /// Bytes of decisions that can be explained.
+    #[serde(deserialize_with = "whole::<_, _, 1, 1_099_511_627_776>")]
+    pub recent_bytes: usize,
+    /// Share of features outside of the training from which on search decides; above 1 never.
+    #[serde(deserialize_with = "threshold")]
+    pub search_threshold: f64,
+    /// The time for search.
+    #[serde(rename = "search_time_s", deserialize_with = "time")]
+    pub search_time: Duration,
 }
 
 /// What a written decision survives.
@@ -299,20 +323,20 @@ pub struct Shadow {
 #[serde(deny_unknown_fields)]
 pub struct WhatIf {
     /// Futures.
-    #[serde(deserialize_with = "whole::<_, _, 1, 65_536>")]
-    pub max_futures: u32,
-    /// The look ahead.
-    #[serde(rename = "max_horizon_s", deserialize_with = "time")]
-    pub max_horizon: Duration,
+    #[serde(deserialize_with = "whole::<_, _, 2, 65_536>")]
+    pub max_futures: usize,
     /// Decisions.
     #[serde(deserialize_with = "whole::<_, _, 1, 1_024>")]
-    pub max_decisions: usize,
-    /// Questions under way.
+    pub max_alternatives: usize,
+    /// Intervals ahead.
+    #[serde(deserialize_with = "whole::<_, _, 1, 100_000>")]
+    pub max_horizon_intervals: u32,
+    /// The time for an answer.
+    #[serde(rename = "max_time_s", deserialize_with = "time")]
+    pub max_time: Duration,
+    /// Prices and explanations under way.
     #[serde(deserialize_with = "whole::<_, _, 1, 1_024>")]
     pub max_in_flight: usize,
-    /// The time for an answer.
-    #[serde(rename = "timeout_s", deserialize_with = "time")]
-    pub timeout: Duration,
 }
 
 /// Logs and traces.
@@ -405,6 +429,13 @@ impl Config {
                 return Err(settings.invalid(&format!("tls.clients[{i}].match"), problem));
             }
         }
+        if self.log.retain_bytes < self.log.segment_bytes {
+            let problem = format!(
+                "must be at least log.segment_bytes, {}",
+                self.log.segment_bytes
+            );
+            return Err(settings.invalid("log.retain_bytes", problem));
+        }
         if let Err(error) = EnvFilter::try_new(&self.telemetry.log) {
             return Err(settings.invalid("telemetry.log", error.to_string()));
         }
@@ -494,10 +525,6 @@ fn time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error
     number(deserializer, 1e-3, 315_360_000.0).map(Duration::from_secs_f64)
 }
 
-fn some_time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
-    time(deserializer).map(Some)
-}
-
 /// A rate from one a minute or so to a million a second.
 fn rate<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
     number(deserializer, 0.01, 1e6)
@@ -510,4 +537,9 @@ fn some_rate<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, 
 /// A share from none to all.
 fn share<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
     number(deserializer, 0.0, 1.0)
+}
+
+/// A share, or more than all for what never happens.
+fn threshold<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    number(deserializer, 1e-6, 1e6)
 }

@@ -127,6 +127,7 @@ fn every_field_of_a_section_is_a_documented_key() {
         ("client_limits", fields::<ClientLimits>()),
         ("audit", fields::<Audit>()),
         ("log", fields::<Log>()),
+        ("trust", fields::<Trust>()),
         ("shadow", fields::<Shadow>()),
         ("what_if", fields::<WhatIf>()),
         ("telemetry", fields::<Telemetry>()),
