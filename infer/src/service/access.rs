@@ -29,7 +29,7 @@ pub enum Effect {
     None,
     /// It does.
     Change,
-    /// It does where the answer carries a [`Subject`](super::guard::Subject).
+    /// It does where the handler names in its answer what was changed.
     ChangeIfTold,
 }
 
