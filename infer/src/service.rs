@@ -19,9 +19,13 @@
 //! | `GET /healthz` | 200 while decisions are taken, 503 once the service shuts down |
 //! | `GET /metrics` | metrics in Prometheus' text format |
 //!
-//! What goes wrong is told by a [`Problem`] document. Work is bounded everywhere: requests in
+//! What goes wrong is told by a [`Problem`](twin::wire::Problem) document. Work is bounded everywhere: requests in
 //! flight (429 beyond), bytes of a body (413 beyond), the time a body may take (408 beyond) and
 //! the time to wait for a decider (503 beyond).
+//!
+//! A request passes the bound of connections, TLS, the time for its head, its name, who asks
+//! ([`crate::auth`]), how often ([`crate::rate`]), the bound of requests in flight and that of its
+//! body, in this order, before it is looked at. Who may ask for what stands in [`access`].
 //!
 //! A decision takes microseconds, so it is taken on the thread that read the request, by one of as
 //! many deciders as there are threads; only large states move out of the other requests' way.

@@ -130,6 +130,11 @@ fn a_broken_file_keeps_the_old_tokens() {
     }
     assert!(matches!(file.reload(), Reload::Unchanged), "told once");
     assert_eq!((knows("a"), knows("b")), (false, true));
+    write("");
+    match file.reload() {
+        Reload::Kept(error) => assert!(error.to_string().ends_with("there is no token in it")),
+        other => panic!("{other:?}"),
+    }
     std::fs::remove_file(&path).expect("removed");
     assert!(matches!(file.reload(), Reload::Kept(_)));
     assert!(matches!(file.reload(), Reload::Unchanged), "told once");

@@ -6,7 +6,8 @@
 //! grafana read sha256:60303ae22b998861bce3b28f33eec1be758a213c86c93c076dbe9f558c11c752 expires:2027-01-01T00:00:00Z
 //! ```
 //!
-//! A client may have several lines, so that its token can be changed without a gap.
+//! A client may have several lines, so that its token can be changed without a gap. Write a new file
+//! beside the old one and rename it, so that no half of it is ever read.
 
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -37,6 +38,12 @@ pub enum TokenError {
         path: PathBuf,
         /// The reason.
         source: io::Error,
+    },
+    /// There is no token in it, which is also what a file looks like that is being written.
+    #[error("{}: there is no token in it", path.display())]
+    Empty {
+        /// The file.
+        path: PathBuf,
     },
     /// A line is wrong.
     #[error("{}:{line}: {problem}", path.display())]
@@ -78,7 +85,8 @@ impl Tokens {
     ///
     /// # Errors
     ///
-    /// If a line is wrong; the message does not repeat it, since a token may stand there.
+    /// If there is no line, or one is wrong; the message does not repeat it, since a token may stand
+    /// there.
     pub fn parse(path: &Path, text: &str) -> Result<Self, TokenError> {
         let mut entries: Vec<Entry> = Vec::new();
         for (i, line) in text.lines().enumerate() {
@@ -99,6 +107,9 @@ impl Tokens {
                 return Err(wrong(format!("a file may have {MAX_TOKENS} tokens")));
             }
             entries.push(entry);
+        }
+        if entries.is_empty() {
+            return Err(TokenError::Empty { path: path.into() });
         }
         Ok(Self { entries })
     }

@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 pub(super) const DEFAULT: &str = include_str!("default.toml");
 
 /// Sections whose keys have flags and variables without the section's name.
-const SHORT: [&str; 3] = ["server", "policy", "telemetry"];
+const SHORT: [&str; 4] = ["server", "policy", "trust", "telemetry"];
 /// Sections whose keys others know.
 const FREE: [&str; 1] = ["control"];
 

@@ -256,21 +256,21 @@ pub struct Log {
     pub folder: Option<PathBuf>,
     /// What a written decision survives.
     pub durability: Durability,
-    /// Bytes of a file.
-    #[serde(deserialize_with = "whole::<_, _, 65_536, 1_099_511_627_776>")]
-    pub rotate_bytes: u64,
-    /// Age of a file.
-    #[serde(rename = "rotate_s", deserialize_with = "time")]
-    pub rotate: Duration,
-    /// Bytes of all files.
-    #[serde(deserialize_with = "whole::<_, _, 65_536, 1_125_899_906_842_624>")]
+    /// The time between two times that it is forced to the disk and tidied.
+    #[serde(rename = "sync_s", deserialize_with = "time")]
+    pub sync: Duration,
+    /// Bytes of a segment.
+    #[serde(deserialize_with = "whole::<_, _, 4_096, 1_073_741_824>")]
+    pub segment_bytes: u64,
+    /// Age of a segment.
+    #[serde(rename = "segment_age_s", deserialize_with = "time")]
+    pub segment_age: Duration,
+    /// Bytes of all segments.
+    #[serde(deserialize_with = "whole::<_, _, 4_096, 1_125_899_906_842_624>")]
     pub retain_bytes: u64,
-    /// Age of the oldest file.
-    #[serde(rename = "retain_s", deserialize_with = "time")]
-    pub retain: Duration,
-    /// How often it is forced to the disk and tidied.
-    #[serde(rename = "sync_interval_s", deserialize_with = "time")]
-    pub sync_interval: Duration,
+    /// Age of the oldest segment.
+    #[serde(rename = "retain_age_s", deserialize_with = "time")]
+    pub retain_age: Duration,
 }
 
 impl Log {
@@ -285,11 +285,11 @@ impl Log {
         };
         let mut options = Options::new(folder);
         options.durability = self.durability;
-        options.sync_interval = self.sync_interval;
-        options.settings.segment_bytes = self.rotate_bytes;
-        options.settings.segment_age = self.rotate;
+        options.sync_interval = self.sync;
+        options.settings.segment_bytes = self.segment_bytes;
+        options.settings.segment_age = self.segment_age;
         options.settings.retain_bytes = self.retain_bytes;
-        options.settings.retain_age = self.retain;
+        options.settings.retain_age = self.retain_age;
         DecisionLog::open(&options, world)
     }
 }
@@ -420,6 +420,13 @@ impl Config {
                 return Err(settings.invalid(&format!("tls.clients[{i}].match"), problem));
             }
         }
+        if self.log.retain_bytes < self.log.segment_bytes {
+            let problem = format!(
+                "must be at least log.segment_bytes, {}",
+                self.log.segment_bytes
+            );
+            return Err(settings.invalid("log.retain_bytes", problem));
+        }
         if let Err(error) = EnvFilter::try_new(&self.telemetry.log) {
             return Err(settings.invalid("telemetry.log", error.to_string()));
         }
@@ -509,11 +516,6 @@ fn time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error
     number(deserializer, 1e-3, 315_360_000.0).map(Duration::from_secs_f64)
 }
 
-/// A share, or more than all.
-fn threshold<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
-    number(deserializer, 1e-6, 2.0)
-}
-
 /// A rate from one a minute or so to a million a second.
 fn rate<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
     number(deserializer, 0.01, 1e6)
@@ -526,4 +528,9 @@ fn some_rate<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, 
 /// A share from none to all.
 fn share<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
     number(deserializer, 0.0, 1.0)
+}
+
+/// A share, or more than all for what never happens.
+fn threshold<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    number(deserializer, 1e-6, 1e6)
 }

@@ -29,7 +29,7 @@ pub enum Effect {
     None,
     /// It does.
     Change,
-    /// It does where the answer carries a [`Subject`](super::guard::Subject).
+    /// It does where the handler names in its answer what was changed.
     ChangeIfTold,
 }
 
@@ -69,6 +69,10 @@ pub const ENDPOINTS: &[Endpoint] = &[
     endpoint("GET", "/healthz", Access::Health, Effect::None),
     endpoint("GET", "/readyz", Access::Health, Effect::None),
     endpoint("GET", "/metrics", Access::Metrics, Effect::None),
+    endpoint("GET", "/openapi.json", Access::OpenApi, Effect::None),
+    endpoint("GET", "/docs", Access::OpenApi, Effect::None),
+    endpoint("GET", "/docs/", Access::OpenApi, Effect::None),
+    endpoint("GET", "/docs/{*rest}", Access::OpenApi, Effect::None),
     endpoint("GET", "/v1/limits", READ, Effect::None),
     endpoint("POST", "/v1/decisions", DECIDE, Effect::ChangeIfTold),
     endpoint("GET", "/v1/decisions", READ, Effect::None),

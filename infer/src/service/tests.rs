@@ -21,7 +21,7 @@ fn whole_router() -> Router {
     let service = runtime
         .block_on(Service::bind(address, vec![decider], Limits::default()))
         .expect("a free port");
-    router(service.app)
+    router(Arc::new(service.app))
 }
 
 /// Every path of `router`: axum tells them only to whoever debugs.

@@ -40,6 +40,13 @@ impl Tokens {
         self.folder.path().join("tokens")
     }
 
+    /// Puts `text` in place of the file at once.
+    fn replace(&self, text: &str) {
+        let beside = self.folder.path().join("beside");
+        std::fs::write(&beside, text).expect("written");
+        std::fs::rename(beside, self.path()).expect("renamed");
+    }
+
     pub(crate) fn of(&self, role: Role) -> &str {
         let (_, secret) = self
             .secrets
@@ -241,18 +248,18 @@ fn a_new_file_of_tokens_holds_and_a_broken_one_does_not() {
     eventually(&service, &old, 200);
     let name = "new".parse().expect("a name");
     let new = NewToken::random(&name, Role::Read, None).expect("randomness");
-    std::fs::write(tokens.path(), new.line()).expect("written");
+    tokens.replace(new.line());
     eventually(&service, &old, 401);
     let new_header = bearer(new.secret());
     eventually(&service, &new_header, 200);
-    std::fs::write(tokens.path(), format!("{}\nbroken\n", new.line())).expect("written");
+    tokens.replace(&format!("{}\nbroken\n", new.line()));
     // A token that only the broken file lacks stays good; a later good file shows that time passed.
     eventually(&service, &new_header, 200);
     let next = NewToken::random(&name, Role::Read, None).expect("randomness");
     let expires = "2020-01-01T00:00:00Z".parse().expect("a time");
     let expired = NewToken::random(&name, Role::Read, Some(expires)).expect("randomness");
     let lines = format!("{}\n{}\n", next.line(), expired.line());
-    std::fs::write(tokens.path(), lines).expect("written");
+    tokens.replace(&lines);
     eventually(&service, &bearer(next.secret()), 200);
     let answer = ask(
         &service,

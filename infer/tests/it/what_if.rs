@@ -265,6 +265,7 @@ fn the_limits_and_the_world_can_be_asked_for() {
     let limits = Limits {
         in_flight: 7,
         body_bytes: 12_345,
+        ..Limits::default()
     };
     let service = Running::start(vec![decider(&small(), "greedy")], limits);
     let (status, found) = get(&service, "/v1/limits");
