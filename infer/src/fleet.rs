@@ -14,6 +14,7 @@ mod decide;
 pub mod drift;
 mod log;
 pub(crate) mod metrics;
+pub mod window;
 
 use std::sync::Arc;
 
@@ -21,7 +22,9 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use twin::decision::Decision;
 use twin::ids::{ApplicationId, RequestId};
-use twin::live::{ClockError, Delta, DeltaError, Expectations, Live, LiveSnapshotError, Noted};
+use twin::live::{
+    ClockError, Delta, DeltaError, Expectations, Fact, Live, LiveSnapshotError, Noted,
+};
 use twin::observation::{FleetView, Observation, ViewError};
 use twin::state::Epoch;
 use twin::units::SimTime;
@@ -30,6 +33,7 @@ use twin::world::World;
 pub use self::decide::{Ask, Decided, decide};
 use self::drift::Drift;
 pub use self::log::{FleetLog, LogError, NoLog, Taken};
+use self::window::Window;
 
 /// Something that changes a fleet.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -180,7 +184,26 @@ impl LiveFleet {
         self.live.check_clock(now)?;
         let noted = self.live.observe(&self.world, now, deltas)?;
         self.drift.note(&noted.facts);
+        for fact in &noted.facts {
+            if let Fact::Answered {
+                application,
+                response,
+                ..
+            } = *fact
+            {
+                let deadline = self.world.applications[application.index()].deadline;
+                let window = &mut self.drift.window;
+                window.answered += 1;
+                window.late += u64::from(response > deadline);
+                window.response_s += response.seconds();
+            }
+        }
         Ok(noted)
+    }
+
+    /// What the fleet showed since this was last asked.
+    pub fn take_window(&mut self) -> Window {
+        std::mem::take(&mut self.drift.window)
     }
 
     /// Carries `decision` out, which the checker has found feasible.

@@ -31,6 +31,7 @@ pub mod decider;
 pub mod explain;
 mod files;
 pub mod fleet;
+pub mod history;
 pub mod log;
 pub mod openapi;
 pub mod pricing;

@@ -34,6 +34,7 @@ pub mod access;
 mod blocking;
 mod body;
 mod connections;
+mod dashboard;
 mod decisions;
 mod document;
 mod explain;
@@ -350,6 +351,7 @@ impl App {
 pub(crate) fn operations() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::new()
         .routes(routes!(decisions::decisions))
+        .routes(routes!(dashboard::history))
         .routes(routes!(health::healthz))
         .routes(routes!(health::metrics_page))
         .routes(routes!(document::openapi))
@@ -371,6 +373,7 @@ fn router(app: Arc<App>) -> Router {
         .route("/v1/models/{key}", delete(models::unload).post(models::act))
         .route("/v1/limits", get(limits))
         .route("/readyz", get(readyz))
+        .merge(dashboard::pages())
         .merge(document::pages())
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)

@@ -18,6 +18,7 @@ use self::requests::{REQUEST_BUCKETS_S, Requests};
 
 use crate::decider::{Answer, Rejection};
 use crate::fleet::metrics::FleetMetrics;
+use crate::history::History;
 use crate::log::{LogMetrics, SYNC_BUCKETS_S, SYNC_SECONDS};
 use crate::trust::TrustMetrics;
 
@@ -44,6 +45,7 @@ pub(crate) struct Telemetry {
     pub(crate) fleet: FleetMetrics,
     pub(crate) log: LogMetrics,
     pub(crate) trust: TrustMetrics,
+    pub(crate) history: History,
 }
 
 /// Counts a request as in flight while it lives.
@@ -97,6 +99,7 @@ impl Telemetry {
                 fleet: FleetMetrics::register(),
                 log: LogMetrics::new(),
                 trust: TrustMetrics::new(),
+                history: History::default(),
             };
             telemetry.in_flight.set(0.0);
             telemetry
@@ -120,6 +123,7 @@ impl Telemetry {
     }
 
     pub(crate) fn rejected(&self, status: u16) {
+        self.history.refused();
         if let Some((_, counter)) = self.rejected.iter().find(|(s, _)| *s == status) {
             counter.increment(1);
         }
@@ -127,6 +131,8 @@ impl Telemetry {
 
     pub(crate) fn answered(&self, answer: &Answer) {
         self.trust.answered(answer);
+        self.history
+            .decided(answer.elapsed, answer.fallback.is_some());
         self.decision_duration.record(answer.elapsed.as_secs_f64());
         match (&answer.fallback, &answer.fallback_failure) {
             (None, _) => self.by_policy.increment(1),

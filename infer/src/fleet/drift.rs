@@ -27,6 +27,8 @@ use twin::live::{Expected, Fact, HostMeter, Sample};
 use twin::units::SimTime;
 use twin::world::World;
 
+use super::window::Window;
+
 /// Errors that bias and mean absolute error are taken over.
 pub const WINDOW: usize = 32;
 /// Errors of a series before it is tested.
@@ -195,6 +197,8 @@ pub struct Drift {
     hosts: BTreeMap<HostId, Box<HostSeries>>,
     expected: BTreeMap<RequestId, Expected>,
     alarms: VecDeque<DriftAlarm>,
+    /// Since it was last taken.
+    pub(super) window: Window,
     /// Limits of CUSUM and of Page–Hinkley.
     limits: (Limits, Limits),
 }
@@ -219,6 +223,7 @@ impl Drift {
             hosts: BTreeMap::new(),
             expected: BTreeMap::new(),
             alarms: VecDeque::new(),
+            window: Window::default(),
             limits: (limits(CUSUM_ALLOWANCE), limits(PAGE_HINKLEY_ALLOWANCE)),
         }
     }
@@ -331,6 +336,8 @@ impl Drift {
     fn compare(&mut self, hosts: &[HostId], compared: Compared) {
         let q = compared.quantity as usize;
         let limits = self.limits;
+        self.window
+            .compare(compared.quantity, compared.predicted, compared.observed);
         let found = self.overall[q].take(compared, limits);
         self.alarm(compared, None, found);
         for &id in hosts {

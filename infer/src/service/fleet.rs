@@ -6,6 +6,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::Router;
 use axum::extract::{RawQuery, Request, State};
@@ -27,6 +28,7 @@ use super::problem::Refusal;
 use super::{App, INLINE_BYTES, WAIT_LIMIT, json};
 use crate::decider::Decider;
 use crate::fleet::{Ask, FleetError, FleetInput, FleetLog, LiveFleet, decide};
+use crate::history::FleetSample;
 use crate::log::Records;
 use crate::recent::Situation;
 
@@ -274,6 +276,20 @@ impl App {
         if let Err(error) = written {
             tracing::error!(%error, "no checkpoint of the fleet was written");
         }
+    }
+
+    /// Takes a sample of the service and its fleet for the dashboard.
+    pub(super) async fn sample(&self) {
+        let fleet = {
+            let mut kept = self.fleet.fleet.lock().await;
+            kept.as_mut().map(|fleet| {
+                let window = fleet.take_window();
+                FleetSample::of(fleet, &window)
+            })
+        };
+        let since = SystemTime::now().duration_since(UNIX_EPOCH);
+        let at_s = since.unwrap_or_default().as_secs_f64();
+        self.telemetry.history.sample(at_s, fleet);
     }
 
     /// Brings the gauges of the fleet up to date.

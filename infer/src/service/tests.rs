@@ -7,7 +7,14 @@ use crate::openapi;
 use crate::source::Source;
 
 /// Pages for people: described by what they show.
-const PAGES: &[&str] = &["/", "/docs", "/docs/", "/docs/{*rest}"];
+const PAGES: &[&str] = &[
+    "/",
+    "/dashboard.css",
+    "/dashboard.js",
+    "/docs",
+    "/docs/",
+    "/docs/{*rest}",
+];
 
 /// The router of a service.
 fn whole_router() -> Router {

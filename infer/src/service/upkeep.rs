@@ -7,6 +7,7 @@ use tokio::task::{JoinSet, spawn_blocking};
 
 use super::App;
 use crate::auth::Reload;
+use crate::history;
 use crate::tls::TlsReload;
 
 /// How often metrics are tidied, and the audit trail follows its file.
@@ -22,6 +23,15 @@ pub(super) fn start(app: &Arc<App>) -> JoinSet<()> {
     tasks.spawn({
         let app = Arc::clone(app);
         async move { app.log.keep(&app.telemetry.log).await }
+    });
+    tasks.spawn({
+        let app = Arc::clone(app);
+        async move {
+            loop {
+                tokio::time::sleep(history::INTERVAL).await;
+                app.sample().await;
+            }
+        }
     });
     tasks.spawn({
         let app = Arc::clone(app);
