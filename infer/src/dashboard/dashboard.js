@@ -199,7 +199,7 @@ function figure(chart, samples, known) {
   });
   const caption = element("figcaption", {}, chart.title);
   if (series.length > 1)
-    series.forEach(([name], index) => caption.append(element("i", { class: `c${index}` }), name));
+    series.forEach(([name], index) => caption.append(" ", element("span", {}, element("i", { class: `c${index}` }), name)));
   return element("figure", {}, caption, svg);
 }
 
