@@ -3,6 +3,7 @@
 mod closed_loop;
 mod decider;
 mod documentation;
+mod fleet;
 mod hostile;
 mod http;
 mod model;
