@@ -239,6 +239,7 @@ fn compare(world: &Arc<World>, policy: &str, intervals: u32, looks_every: usize)
 fn told_by_deltas_the_service_decides_as_in_process() {
     compare(&small(), "least-loaded", 12, 1);
     compare(&small(), "greedy", 12, 1);
+    compare(&small(), "edge-controller", 12, 1);
     compare(&embedded("scinet-16"), "greedy", 30, 5);
     compare(&embedded("azure-llm"), "least-loaded", 2, 40);
 }

@@ -170,8 +170,14 @@ fn the_live_twin_is_the_fleet() {
     }
 }
 
-/// A world with one host of one CPU and one application of one fragment of 1000 MI at 1000 MIPS.
+/// A world with a host of one CPU, another that is off, and one application: a fragment of 1000 MI at
+/// 1000 MIPS, or two of half of that.
 fn one_host() -> World {
+    hosts(2, 1)
+}
+
+/// As [`one_host`], with `count` hosts of which `on` are on.
+fn hosts(count: usize, on: usize) -> World {
     let text = r#"
 schema = 1
 name = "one"
@@ -202,8 +208,8 @@ boot_s = 3
 [[hosts]]
 size = "size"
 site = "here"
-count = 2
-initially_on = 1
+count = COUNT
+initially_on = ON
 [[applications]]
 name = "app"
 deadline_s = 4
@@ -220,7 +226,9 @@ fragments = [
   { name = "b", after = ["a"], work_mi = { kind = "constant", value = 500 }, max_vcpus = 1, ram_mib = 400 },
 ]
 "#;
-    World::parse(text, "one.toml", None).expect("the world is valid")
+    let text = text.replace("COUNT", &count.to_string());
+    let text = text.replace("ON", &on.to_string());
+    World::parse(&text, "one.toml", None).expect("the world is valid")
 }
 
 fn fresh(world: &World) -> Live {
@@ -531,6 +539,42 @@ fn bytes_hold_the_whole_twin() {
         assert!(Live::decode(&world, &bytes[..length]).is_err(), "{length}");
     }
     assert!(Live::decode(&embedded("scinet-16"), &bytes).is_err());
+}
+
+/// CPU time of 1500 requests from arrival to answer in a fleet of `count` hosts, one in ten under way
+/// at a time.
+fn cpu_time_s(count: usize) -> f64 {
+    use rustix::time::{ClockId, clock_gettime};
+    let world = hosts(count, count);
+    let mut live = fresh(&world);
+    let read = || {
+        let time = clock_gettime(ClockId::ThreadCPUTime);
+        time.tv_sec as f64 + time.tv_nsec as f64 * 1e-9
+    };
+    let started_s = read();
+    for request in 0..1500_u64 {
+        let now = request as f64 * 0.1;
+        let host = u32::try_from(request * 7 % count as u64).expect("few");
+        let mut events = vec![arrived(request), deployed(request, 0, &[host])];
+        if let Some(before) = request.checked_sub(10) {
+            events.push(started(before, 0));
+            events.push(finished(before, 0));
+            events.push(answered(before));
+        }
+        for event in events {
+            let noted = live.observe(&world, seconds(now), &[at(now, event)]);
+            noted.expect("it is true");
+        }
+    }
+    assert_eq!(live.tracks.len(), 10);
+    read() - started_s
+}
+
+#[test]
+fn a_delta_costs_the_same_in_a_large_fleet() {
+    let (small_s, large_s) = (cpu_time_s(100), cpu_time_s(10_000));
+    // What grows is the depth of a heap; work on each host would make it a hundred times as much.
+    assert!(large_s < 8.0 * small_s, "{large_s} s against {small_s} s");
 }
 
 /// Anything that telemetry may say, true or not.
