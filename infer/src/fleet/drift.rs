@@ -281,8 +281,9 @@ impl Drift {
         let Some((since, before)) = last else {
             return;
         };
-        let span_s = at.since(since).seconds();
-        if span_s <= 0.0 {
+        // The twin's account is of the clock, which may be ahead of the sample.
+        let span_s = meter.at.since(before.at).seconds();
+        if at <= since || span_s <= 0.0 {
             // A sample that comes late: what was then is not known any more.
             host.last = last;
             return;

@@ -103,7 +103,10 @@ fn problem(status: u16, detail: String, field: Option<String>) -> Problem {
             "The resource does not have this method",
         ),
         408 => ("timeout", "The body took too long to arrive"),
-        409 => ("no-fleet", "The fleet is not known, or its clock was set"),
+        409 => (
+            "fleet-conflict",
+            "The fleet is not known, or its clock was set",
+        ),
         413 => ("too-large", "The body is too large"),
         415 => ("media-type", "The body is not declared as JSON"),
         422 => (

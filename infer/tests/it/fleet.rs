@@ -416,6 +416,48 @@ fn whole_state() -> Value {
 const SECOND: u64 = 1_000_000_000;
 
 #[test]
+fn who_asks_twice_is_answered_the_same() {
+    let client = Client::new();
+    client.put_fleet(&whole_state());
+    let ask = json!({"schema": 1, "now_ns": SECOND, "epoch": "arrival",
+        "requests": [{"id": 3, "application": "caption"}]});
+    let (_, first) = client.post("/v1/decisions", &ask);
+    let (status, second) = client.post("/v1/decisions", &ask);
+    assert_eq!(status, 200, "{second}");
+    assert_eq!(
+        first["decision"]["deployments"],
+        second["decision"]["deployments"]
+    );
+    assert_eq!(first["decision"]["deployments"][0]["request"], 3);
+    let (_, fleet) = client.get("/v1/fleet?view=summary");
+    assert_eq!(fleet["totals"]["requests"], 1);
+}
+
+#[test]
+fn the_examples_of_the_stateful_way_are_answered() {
+    let client = Client::new();
+    let example = |name: &str| -> Value {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("examples")
+            .join(name);
+        let text = std::fs::read_to_string(path).expect("the example is there");
+        serde_json::from_str(&text).expect("the example is JSON")
+    };
+    let (status, body) = client.put_fleet(&example("request.json"));
+    assert_eq!(status, 200, "{body}");
+    let telemetry = example("telemetry.json");
+    let (status, body) = client.post("/v1/telemetry", &telemetry);
+    assert_eq!((status, &body["ignored"]), (200, &json!(0)), "{body}");
+    assert_eq!(
+        body["applied"],
+        telemetry["deltas"].as_array().expect("a list").len()
+    );
+    let (status, body) = client.post("/v1/decisions", &example("ask.json"));
+    assert_eq!(status, 200, "{body}");
+    assert_eq!(body["decision"]["deployments"][0]["request"], 58, "{body}");
+}
+
+#[test]
 fn without_a_fleet_there_is_a_conflict() {
     let client = Client::new();
     let ask = json!({"schema": 1, "now_ns": 0, "epoch": "boundary"});
@@ -426,7 +468,7 @@ fn without_a_fleet_there_is_a_conflict() {
         client.post("/v1/decisions", &ask),
     ] {
         assert_eq!(status, 409, "{body}");
-        assert_eq!(body["type"], "urn:problem-type:infer:no-fleet");
+        assert_eq!(body["type"], "urn:problem-type:infer:fleet-conflict");
         assert!(
             body["detail"]
                 .as_str()

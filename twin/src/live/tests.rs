@@ -6,7 +6,6 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, RngSeed};
 
 use super::*;
-use crate::decision::Deployment;
 use crate::demand;
 use crate::policy;
 use crate::simulate::{self, Options};
@@ -441,6 +440,51 @@ fn hosts_are_where_they_are_seen() {
         live.lifecycle(HostId(1)),
         host::Lifecycle::Booting { .. }
     ));
+}
+
+#[test]
+fn a_migration_ends_when_and_where_the_fleet_says() {
+    let world = hosts(2, 2);
+    for to in [1, 0] {
+        let mut live = fresh(&world);
+        let start = [at(1.0, arrived(0)), at(1.0, deployed(0, 0, &[0]))];
+        live.observe(&world, seconds(2.0), &start).expect("true");
+        let moves = Decision {
+            migrations: vec![crate::decision::Migration {
+                request: RequestId(0),
+                fragment: 0,
+                to: HostId(1),
+                strategy: None,
+            }],
+            ..Decision::none()
+        };
+        live.apply(&world, &moves);
+        let count = |live: &Live| {
+            live.observation(&world, Epoch::Arrival)
+                .migrations()
+                .count()
+        };
+        assert_eq!(count(&live), 1);
+        let moved = Event::Moved {
+            request: RequestId(0),
+            fragment: 0,
+            host: HostId(to),
+        };
+        let deltas = [at(2.5, moved)];
+        let noted = live.observe(&world, seconds(2.5), &deltas).expect("true");
+        assert_eq!((noted.applied, count(&live)), (1, 0), "{to}");
+        let placed = live.deployment_of(RequestId(0)).expect("it is deployed");
+        assert_eq!(placed.hosts, [HostId(to)]);
+        let view = live.observation(&world, Epoch::Arrival).view();
+        State::from_view(&world, &view).expect("a possible fleet");
+        let done = [at(2.5, finished(0, 0)), at(2.5, answered(0))];
+        live.observe(&world, seconds(2.5), &done).expect("true");
+        let free = |h| {
+            live.observation(&world, Epoch::Arrival)
+                .ram_free_mib(HostId(h))
+        };
+        near(&[free(0), free(1)], &[1000.0, 1000.0]);
+    }
 }
 
 #[test]
