@@ -55,7 +55,7 @@ use thiserror::Error;
 pub use self::delta::{Delta, DeltaError, Event, Ignored, Lifecycle, Sample};
 pub use self::expect::{Expectations, Expected};
 pub use self::snapshot::LiveSnapshotError;
-use crate::decision::Decision;
+use crate::decision::{Decision, Deployment};
 use crate::host;
 use crate::ids::{ApplicationId, HostId, RequestId, VariantId};
 use crate::observation::{FleetView, Observation, ViewError};
@@ -294,6 +294,19 @@ impl Live {
         Some(self.state.requests[track.slot as usize].application)
     }
 
+    /// How a request under way is deployed; nothing while it waits.
+    #[must_use]
+    pub fn deployment_of(&self, request: RequestId) -> Option<Deployment> {
+        let track = self.tracks.get(&request)?;
+        let deployed = self.state.requests[track.slot as usize].deployed?;
+        let runs = self.state.fragments.iter().skip(deployed.first as usize);
+        Some(Deployment {
+            request,
+            variant: deployed.variant,
+            hosts: runs.take(track.started.len()).map(|r| r.host).collect(),
+        })
+    }
+
     /// The number that the next request is expected to have.
     #[must_use]
     pub fn next_request(&self) -> u64 {
@@ -311,6 +324,7 @@ impl Live {
     pub fn meter(&self, host: HostId) -> HostMeter {
         let meter = self.state.hosts[host.index()].meter(self.state.now);
         HostMeter {
+            at: self.state.now,
             energy_j: meter.energy_j,
             billed_s: meter.billed.seconds(),
             busy_s: meter.busy_s,
@@ -503,6 +517,8 @@ impl Live {
 /// What is metered of a host.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct HostMeter {
+    /// When.
+    pub at: SimTime,
     /// Energy used, in J.
     pub energy_j: f64,
     /// Time for which it was billed, in s.

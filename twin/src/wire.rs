@@ -7,6 +7,9 @@
 //! chooses; they may exceed 2⁵³, so readers must parse them as 64-bit integers. Every other
 //! quantity has its unit in its name.
 //!
+//! A client that keeps the service in step tells what happened by [`TelemetryRequest`]s and asks by
+//! [`FleetDecisionRequest`]s, which name only what is new; [`Question`] reads either form.
+//!
 //! Fields that are not known to the schema, `null`, and lists beyond the limits below are errors
 //! that name the field.
 //!

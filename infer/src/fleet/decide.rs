@@ -1,9 +1,13 @@
 //! A decision on the fleet that is kept: told, decided, checked, kept, carried out.
+//!
+//! An answer may be lost on its way. A client that asks again names the same requests; those that are
+//! deployed already are answered as they were, so that asking twice places nothing twice.
 
 use std::sync::Arc;
 
+use twin::decision::Deployment;
 use twin::decision_log::DecisionId;
-use twin::live::{Delta, Noted};
+use twin::live::{Delta, Event, Ignored, Noted};
 use twin::observation::FleetView;
 use twin::state::Epoch;
 use twin::units::SimTime;
@@ -72,6 +76,7 @@ pub fn decide(
     fleet.check(&told)?;
     let mut last = log.input(&told)?;
     let noted = fleet.accept(&told)?;
+    let again = deployed_before(fleet, &told, &noted);
     if epoch == Epoch::Boundary {
         let boundary = FleetInput::Boundary {
             next: next_boundary,
@@ -82,7 +87,14 @@ pub fn decide(
     let (model_sha256, role) = (decider.model_sha256().cloned(), decider.role());
     let outcome = decider.decide_on(&fleet.observation(epoch));
     let world = Arc::clone(fleet.world());
-    let body = DecisionBody::of(&world, outcome.decision, &|id| fleet.application_of(id));
+    let asks = |id| fleet.application_of(id);
+    let body = if again.is_empty() {
+        DecisionBody::of(&world, outcome.decision, &asks)
+    } else {
+        let mut answered = outcome.decision.clone();
+        answered.deployments.extend(again);
+        DecisionBody::of(&world, &answered, &asks)
+    };
     let answer = Answer::of(outcome, body, model_sha256, role);
     let id = log.decision(&Taken {
         request,
@@ -103,4 +115,18 @@ pub fn decide(
         answer,
         noted,
     })
+}
+
+/// How the requests were deployed whose arrival had been told before.
+fn deployed_before(fleet: &LiveFleet, told: &FleetInput, noted: &Noted) -> Vec<Deployment> {
+    let FleetInput::Observe { deltas, .. } = told else {
+        return Vec::new();
+    };
+    let known = noted.ignored.iter().filter(|(_, r)| *r == Ignored::Known);
+    known
+        .filter_map(|&(place, _)| match deltas.get(place)?.event {
+            Event::Arrived { request, .. } => fleet.live().deployment_of(request),
+            _ => None,
+        })
+        .collect()
 }

@@ -39,7 +39,7 @@ pub const FALSE_ALARM_VALUES: f64 = 10_000.0;
 pub const MAX_ALARMS: usize = 256;
 /// The most requests whose answer is waited for.
 const MAX_EXPECTED: usize = 65_536;
-/// The longest time that a series' deviation is taken to be too small for, as a share of its unit.
+/// The least deviation that a series is taken to have, in its unit: what is below is rounding.
 const LEAST_DEVIATION: [f64; QUANTITIES] = [1e-3, 1e-2, 1e-4, 1e-4];
 
 /// Number of quantities.
@@ -286,8 +286,9 @@ impl Drift {
         let Some((since, before)) = last else {
             return;
         };
-        let span_s = at.since(since).seconds();
-        if span_s <= 0.0 {
+        // The twin's account is of the clock, which may be ahead of the sample.
+        let span_s = meter.at.since(before.at).seconds();
+        if at <= since || span_s <= 0.0 {
             // A sample that comes late: what was then is not known any more.
             host.last = last;
             return;

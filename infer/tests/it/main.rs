@@ -7,6 +7,7 @@ mod config;
 mod decider;
 mod decision_log;
 mod documentation;
+mod fleet;
 mod hostile;
 mod http;
 mod kill;

@@ -6,7 +6,6 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, RngSeed};
 
 use super::*;
-use crate::decision::Deployment;
 use crate::demand;
 use crate::policy;
 use crate::simulate::{self, Options};
@@ -170,8 +169,14 @@ fn the_live_twin_is_the_fleet() {
     }
 }
 
-/// A world with one host of one CPU and one application of one fragment of 1000 MI at 1000 MIPS.
+/// A world with a host of one CPU, another that is off, and one application: a fragment of 1000 MI at
+/// 1000 MIPS, or two of half of that.
 fn one_host() -> World {
+    hosts(2, 1)
+}
+
+/// As [`one_host`], with `count` hosts of which `on` are on.
+fn hosts(count: usize, on: usize) -> World {
     let text = r#"
 schema = 1
 name = "one"
@@ -202,8 +207,8 @@ boot_s = 3
 [[hosts]]
 size = "size"
 site = "here"
-count = 2
-initially_on = 1
+count = COUNT
+initially_on = ON
 [[applications]]
 name = "app"
 deadline_s = 4
@@ -220,7 +225,9 @@ fragments = [
   { name = "b", after = ["a"], work_mi = { kind = "constant", value = 500 }, max_vcpus = 1, ram_mib = 400 },
 ]
 "#;
-    World::parse(text, "one.toml", None).expect("the world is valid")
+    let text = text.replace("COUNT", &count.to_string());
+    let text = text.replace("ON", &on.to_string());
+    World::parse(&text, "one.toml", None).expect("the world is valid")
 }
 
 fn fresh(world: &World) -> Live {
@@ -436,6 +443,51 @@ fn hosts_are_where_they_are_seen() {
 }
 
 #[test]
+fn a_migration_ends_when_and_where_the_fleet_says() {
+    let world = hosts(2, 2);
+    for to in [1, 0] {
+        let mut live = fresh(&world);
+        let start = [at(1.0, arrived(0)), at(1.0, deployed(0, 0, &[0]))];
+        live.observe(&world, seconds(2.0), &start).expect("true");
+        let moves = Decision {
+            migrations: vec![crate::decision::Migration {
+                request: RequestId(0),
+                fragment: 0,
+                to: HostId(1),
+                strategy: None,
+            }],
+            ..Decision::none()
+        };
+        live.apply(&world, &moves);
+        let count = |live: &Live| {
+            live.observation(&world, Epoch::Arrival)
+                .migrations()
+                .count()
+        };
+        assert_eq!(count(&live), 1);
+        let moved = Event::Moved {
+            request: RequestId(0),
+            fragment: 0,
+            host: HostId(to),
+        };
+        let deltas = [at(2.5, moved)];
+        let noted = live.observe(&world, seconds(2.5), &deltas).expect("true");
+        assert_eq!((noted.applied, count(&live)), (1, 0), "{to}");
+        let placed = live.deployment_of(RequestId(0)).expect("it is deployed");
+        assert_eq!(placed.hosts, [HostId(to)]);
+        let view = live.observation(&world, Epoch::Arrival).view();
+        State::from_view(&world, &view).expect("a possible fleet");
+        let done = [at(2.5, finished(0, 0)), at(2.5, answered(0))];
+        live.observe(&world, seconds(2.5), &done).expect("true");
+        let free = |h| {
+            live.observation(&world, Epoch::Arrival)
+                .ram_free_mib(HostId(h))
+        };
+        near(&[free(0), free(1)], &[1000.0, 1000.0]);
+    }
+}
+
+#[test]
 fn what_cannot_be_true_names_the_field() {
     let world = one_host();
     let mut live = fresh(&world);
@@ -531,6 +583,42 @@ fn bytes_hold_the_whole_twin() {
         assert!(Live::decode(&world, &bytes[..length]).is_err(), "{length}");
     }
     assert!(Live::decode(&embedded("scinet-16"), &bytes).is_err());
+}
+
+/// CPU time of 1500 requests from arrival to answer in a fleet of `count` hosts, one in ten under way
+/// at a time.
+fn cpu_time_s(count: usize) -> f64 {
+    use rustix::time::{ClockId, clock_gettime};
+    let world = hosts(count, count);
+    let mut live = fresh(&world);
+    let read = || {
+        let time = clock_gettime(ClockId::ThreadCPUTime);
+        time.tv_sec as f64 + time.tv_nsec as f64 * 1e-9
+    };
+    let started_s = read();
+    for request in 0..1500_u64 {
+        let now = request as f64 * 0.1;
+        let host = u32::try_from(request * 7 % count as u64).expect("few");
+        let mut events = vec![arrived(request), deployed(request, 0, &[host])];
+        if let Some(before) = request.checked_sub(10) {
+            events.push(started(before, 0));
+            events.push(finished(before, 0));
+            events.push(answered(before));
+        }
+        for event in events {
+            let noted = live.observe(&world, seconds(now), &[at(now, event)]);
+            noted.expect("it is true");
+        }
+    }
+    assert_eq!(live.tracks.len(), 10);
+    read() - started_s
+}
+
+#[test]
+fn a_delta_costs_the_same_in_a_large_fleet() {
+    let (small_s, large_s) = (cpu_time_s(100), cpu_time_s(10_000));
+    // What grows is the depth of a heap; work on each host would make it a hundred times as much.
+    assert!(large_s < 8.0 * small_s, "{large_s} s against {small_s} s");
 }
 
 /// Anything that telemetry may say, true or not.
