@@ -114,6 +114,10 @@ peers *args:
 validation *args:
     {{ python }} twin/tests/validation/run.py {{ args }}
 
+# Kill the service in the middle of load N times; no answer may be missing from its log
+kill n="100":
+    KILLS={{ n }} cargo test -p infer --test it kill -- --nocapture --test-threads 1
+
 # Known vulnerabilities among the dependencies; fetches the advisory database
 advisories:
     cargo deny --locked check advisories

@@ -260,15 +260,7 @@ impl Log {
             writer.take_back(left);
             error
         });
-        if let Some(failure) = writer.append_failure.clone() {
-            let entry = Entry::Resumed(Resumed {
-                schema: ENTRY_SCHEMA,
-                refused: failure.refused,
-            });
-            writer.append(&self.env, |batch| {
-                batch.add(Kind::Resumed, |_, buffer| entry.write(buffer))
-            })?;
-        }
+        writer.resume(&self.env)?;
         failed.map_or(Ok(removed), Err)
     }
 

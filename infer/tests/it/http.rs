@@ -198,7 +198,8 @@ fn other_requests_get_their_statuses() {
         problem.status
     };
     assert_eq!(status(agent().get(url("/v2/decisions")).call()), 404);
-    assert_eq!(status(agent().get(url("/v1/decisions")).call()), 405);
+    assert_eq!(status(agent().delete(url("/v1/decisions")).call()), 405);
+    assert_eq!(status(agent().get(url("/v1/outcomes")).call()), 405);
     assert_eq!(status(agent().post(url("/v1/decisions")).send("{}")), 415);
     let long = " ".repeat(20_001);
     assert_eq!(problem(&service, &long).status, 413);

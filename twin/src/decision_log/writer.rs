@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::clock::{Clock, Watch};
 use super::disk::{Disk, SegmentFile};
-use super::entry::Kind;
+use super::entry::{Closed, ENTRY_SCHEMA, Entry, Kind, Resumed};
 use super::error::LogError;
 use super::frame::{RECORD_HEADER, SEGMENT_HEADER, SegmentHeader, WorldHash, seal};
 use super::index::{CACHED, Index};
@@ -19,6 +19,8 @@ use super::settings::Settings;
 
 /// What a buffer may keep between two records; more is given back.
 const KEPT_BUFFER: usize = 1 << 20;
+/// The longest record with which the log tries whether it can be written again.
+const ATTEMPT_BYTES: usize = 64 << 10;
 /// Stretches whose sync failed that are remembered: those that somebody may still wait for.
 const REMEMBERED: usize = 64;
 
@@ -66,6 +68,8 @@ pub(super) struct Writer {
 pub(super) struct Failure {
     pub(super) message: String,
     pub(super) refused: u64,
+    /// Bytes of what was refused last.
+    bytes: usize,
 }
 
 #[derive(Debug)]
@@ -183,6 +187,7 @@ impl Writer {
                 self.append_failure = Some(Failure {
                     message: error.to_string(),
                     refused: refused + 1,
+                    bytes: self.batch.bytes.len().min(ATTEMPT_BYTES),
                 });
             }
         }
@@ -353,13 +358,33 @@ impl Writer {
         }
     }
 
+    /// Tries to append where that failed last. The record is as long as what was refused, so that
+    /// a disk with room for a few bytes does not pass for one that can be written.
+    pub(super) fn resume(&mut self, env: &Environment) -> Result<(), LogError> {
+        let Some(failure) = self.append_failure.clone() else {
+            return Ok(());
+        };
+        let entry = Entry::Resumed(Resumed {
+            schema: ENTRY_SCHEMA,
+            refused: failure.refused,
+        });
+        self.append(env, |batch| {
+            batch.add(Kind::Resumed, |_, buffer| {
+                entry.write(buffer);
+                // Behind a JSON value white space means nothing.
+                buffer.resize(buffer.len().max(failure.bytes), b' ');
+            })?;
+            Ok(())
+        })
+    }
+
     /// Appends the mark of good order; nothing can be appended afterwards.
     pub(super) fn close(&mut self, env: &Environment) -> Result<(), LogError> {
         if self.closed {
             return Ok(());
         }
-        let entry = super::entry::Entry::Closed(super::entry::Closed {
-            schema: super::entry::ENTRY_SCHEMA,
+        let entry = Entry::Closed(Closed {
+            schema: ENTRY_SCHEMA,
         });
         // A log in which nothing was written needs no mark.
         let marked = match &self.current {

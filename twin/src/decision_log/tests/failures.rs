@@ -24,6 +24,9 @@ fn a_full_disk_is_told_leaves_nothing_behind_and_passes() {
         assert!(failure.contains("no space is left to append"), "{failure}");
         assert!(log.tidy().is_err(), "the attempt to write fails as well");
     }
+    // There is room for a short record, but not for what was refused.
+    faults.room.store(120, Ordering::SeqCst);
+    assert!(log.tidy().is_err());
     faults.room.store(MIB, Ordering::SeqCst);
     log.tidy().expect("it is tried again");
     assert_eq!(log.status().failure, None);
@@ -33,7 +36,7 @@ fn a_full_disk_is_told_leaves_nothing_behind_and_passes() {
     let Ok(Entry::Resumed(resumed)) = resumed.as_record().entry() else {
         panic!("another kind");
     };
-    assert_eq!(resumed.refused, 200);
+    assert_eq!(resumed.refused, 201);
     let texts: Vec<String> = notes(folder.path()).into_iter().map(|n| n.1).collect();
     assert_eq!(texts, ["a", "b"]);
 }
