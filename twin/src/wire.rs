@@ -472,7 +472,8 @@ pub struct DecisionResponse<'a> {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct InputRange<'a> {
-    /// The share of the model's features that are outside of their ranges in training.
+    /// The greatest share of the features of one kind (of the fleet, of hosts, of answers) that
+    /// are outside of their ranges in training.
     pub outside_share: f64,
     /// The first of these features, as `host.utilization`.
     #[serde(borrow)]

@@ -3,9 +3,11 @@
 mod closed_loop;
 mod decider;
 mod documentation;
+mod explain;
 mod hostile;
 mod http;
 mod model;
+mod models;
 mod program;
 mod round_trip;
 mod support;
