@@ -1,8 +1,8 @@
 //! Input drift: states unlike those that a model was trained on, and search in the model's place.
 //!
 //! A model that knows the ranges of its features in training counts, for each decision, which
-//! features lie outside ([`InputDrift`]). The answer tells them. Where more than a share of the
-//! features is outside, the model guesses, and search on the twin, which has no training to leave,
+//! features lie outside ([`InputDrift`]). The answer tells them. Where too great a share of the
+//! features of one kind is outside, the model guesses, and search on the twin, which has no training to leave,
 //! takes the decision within a time budget: the oracle with few futures, and the greedy policy for
 //! the questions that are left when the time is up.
 //!
@@ -21,8 +21,8 @@ use twin::wire::InputRange;
 
 /// The name of search in answers.
 pub const SEARCH: &str = "search";
-/// The share of a model's features that must be outside for search to take its place.
-pub const THRESHOLD: f64 = 0.1;
+/// The share of a model's features of one kind that must be outside for search to take its place.
+pub const THRESHOLD: f64 = 0.2;
 /// Time that search may take, in ms.
 pub const SEARCH_TIME_MS: u64 = 50;
 /// The most features that an answer names.

@@ -541,7 +541,8 @@ pub struct DecisionResponse<'a> {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct InputRange<'a> {
-    /// The share of the model's features that are outside of their ranges in training.
+    /// The greatest share of the features of one kind (of the fleet, of hosts, of answers) that
+    /// are outside of their ranges in training.
     #[cfg_attr(feature = "openapi", schema(minimum = 0, maximum = 1))]
     pub outside_share: f64,
     /// The first of these features, as `host.utilization`.

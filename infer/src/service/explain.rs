@@ -21,7 +21,7 @@ const TIME: Duration = Duration::from_secs(2);
 /// The most time that an explanation may take.
 const MAX_TIME: Duration = Duration::from_secs(20);
 /// The most futures.
-const MAX_FUTURES: usize = 64;
+pub(super) const MAX_FUTURES: usize = 64;
 
 /// What may stand after the `?`.
 #[derive(Debug, Deserialize)]

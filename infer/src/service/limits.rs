@@ -12,7 +12,7 @@ use twin::world::World;
 use super::blocking::COMPUTATIONS_IN_FLIGHT;
 use super::validate::MAX_VIOLATIONS;
 use super::{App, Limits, READ_LIMIT, SHUTDOWN_LIMIT, WAIT_LIMIT};
-use crate::pricing;
+use crate::{explain, pricing, registry, shadow};
 
 pub(super) async fn limits(State(app): State<Arc<App>>) -> Response {
     let document = json!({
@@ -20,6 +20,8 @@ pub(super) async fn limits(State(app): State<Arc<App>>) -> Response {
         "state": state(),
         "world": world(&app.world),
         "what_if": what_if(),
+        "explain": explanations(),
+        "policies": policies(),
     });
     super::json(StatusCode::OK, document.to_string().into_bytes())
 }
@@ -56,6 +58,24 @@ fn what_if() -> Value {
         "alternatives": pricing::MAX_ALTERNATIVES,
         "horizon_intervals": pricing::MAX_HORIZON_INTERVALS,
         "time_budget_ms": { "most": time(pricing::wire::MAX_TIME), "default": time(pricing::wire::TIME) },
+    })
+}
+
+fn explanations() -> Value {
+    json!({
+        "futures": { "least": pricing::MIN_FUTURES, "most": super::explain::MAX_FUTURES, "default": explain::FUTURES },
+        "actions": explain::MAX_ACTIONS,
+        "decisions_priced": explain::MAX_PRICED,
+        "answers_listed": explain::MAX_LISTED,
+    })
+}
+
+fn policies() -> Value {
+    json!({
+        "held": registry::MAX_HELD,
+        "previous": registry::MAX_PREVIOUS,
+        "shadow_queue": shadow::QUEUE,
+        "shadow_state_bytes": shadow::MAX_STATE_BYTES,
     })
 }
 

@@ -13,12 +13,16 @@ use twin::state::{Epoch, State};
 use twin::wire::DecisionRequest;
 use twin::world::World;
 
-use crate::support::{Reckless, Running, agent, busy_view, decider, decider_with, embedded, small, watch};
+use crate::support::{
+    Reckless, Running, agent, busy_view, decider, decider_with, embedded, small, watch,
+};
 
 fn start(world: &Arc<World>, source: &Source) -> Running {
     let deciders = vec![Decider::new(world, source, 1).expect("the policy exists")];
     let trust = Trust::new(world, &deciders[0], Some(source), &Options::default());
-    Running::start_with(deciders, Limits::default(), |service| service.trusting(trust))
+    Running::start_with(deciders, Limits::default(), |service| {
+        service.trusting(trust)
+    })
 }
 
 /// Has the service decide on `view`; the identifier and the answer.
@@ -29,7 +33,10 @@ fn decide(service: &Running, world: &World, view: &FleetView) -> (String, Value)
         .content_type("application/json")
         .send(&serde_json::to_vec(&request).expect("a view serializes")[..])
         .expect("the service answers");
-    let id = response.headers()["infer-decision-id"].to_str().expect("text").to_owned();
+    let id = response.headers()["infer-decision-id"]
+        .to_str()
+        .expect("text")
+        .to_owned();
     (id, response.body_mut().read_json().expect("JSON"))
 }
 
@@ -67,11 +74,19 @@ fn a_heuristics_decision_is_explained_by_prices_and_rules() {
     let view = busy_view(&world);
     let (id, decided) = decide(&service, &world, &view);
     let explained = explain(&service, &id);
-    assert_eq!((explained["id"].as_str(), explained["policy"].as_str()), (Some(id.as_str()), Some("greedy")));
-    assert_eq!((&explained["scored"], &explained["futures"]), (&json!(false), &json!(4)));
+    assert_eq!(
+        (explained["id"].as_str(), explained["policy"].as_str()),
+        (Some(id.as_str()), Some("greedy"))
+    );
+    assert_eq!(
+        (&explained["scored"], &explained["futures"]),
+        (&json!(false), &json!(4))
+    );
     assert_eq!(explained["cut_short"], false);
     let actions = explained["actions"].as_array().expect("a list");
-    let deployments = decided["decision"]["deployments"].as_array().expect("a list");
+    let deployments = decided["decision"]["deployments"]
+        .as_array()
+        .expect("a list");
     let explained_deployments: Vec<&Value> =
         actions.iter().filter(|a| a["kind"] == "deploy").collect();
     assert_eq!(explained_deployments.len(), deployments.len());
@@ -82,12 +97,22 @@ fn a_heuristics_decision_is_explained_by_prices_and_rules() {
         // Without the action the greedy policy of the rollouts deploys the request, much alike.
         assert!(action["against_without"]["penalty_s"]["mean"].is_number());
         for choice in action["choices"].as_array().expect("a list") {
-            assert!(choice["given"].is_string(), "greedy is asked the same questions: {choice}");
+            assert!(
+                choice["given"].is_string(),
+                "greedy is asked the same questions: {choice}"
+            );
             assert!(choice["answers"].as_u64() > Some(1));
-            assert!(choice["against_runner_up"]["response_mean_s"]["mean"].is_number(), "{choice}");
+            assert!(
+                choice["against_runner_up"]["response_mean_s"]["mean"].is_number(),
+                "{choice}"
+            );
         }
     }
-    assert_eq!(explain(&service, &id), explained, "the same id gets the same explanation");
+    assert_eq!(
+        explain(&service, &id),
+        explained,
+        "the same id gets the same explanation"
+    );
 }
 
 #[test]
@@ -109,10 +134,19 @@ fn a_models_scores_are_told_and_its_choice_has_the_best() {
     assert!(!choices.is_empty(), "at a boundary hosts are asked for");
     for choice in choices {
         let candidates = choice["candidates"].as_array().expect("a list");
-        assert_eq!(candidates[0]["answer"], choice["given"], "the best score is taken: {choice}");
-        let sum: f64 = candidates.iter().filter_map(|c| c["probability"].as_f64()).sum();
+        assert_eq!(
+            candidates[0]["answer"], choice["given"],
+            "the best score is taken: {choice}"
+        );
+        let sum: f64 = candidates
+            .iter()
+            .filter_map(|c| c["probability"].as_f64())
+            .sum();
         assert!(sum > 0.5 && sum < 1.0 + 1e-9, "{choice}");
-        let scores: Vec<f64> = candidates.iter().filter_map(|c| c["score"].as_f64()).collect();
+        let scores: Vec<f64> = candidates
+            .iter()
+            .filter_map(|c| c["score"].as_f64())
+            .collect();
         assert!(scores.is_sorted_by(|a, b| a >= b), "{choice}");
     }
 }
@@ -161,7 +195,10 @@ fn the_checkers_words_are_told_where_the_fallback_decided() {
     let explained = explain(&service, &id);
     assert_eq!(explained["policy"], "least-loaded");
     let reason = explained["fallback_reason"].as_str().expect("a reason");
-    assert!(reason.contains("reckless") && reason.contains("takes no fragments"), "{reason}");
+    assert!(
+        reason.contains("reckless") && reason.contains("takes no fragments"),
+        "{reason}"
+    );
 }
 
 #[test]
@@ -177,13 +214,24 @@ fn unknown_decisions_and_wrong_questions_are_refused() {
         (format!("/v1/explain/{id}?futures=1"), 422, Some("futures")),
         (format!("/v1/explain/{id}?futures=many"), 422, Some("query")),
         (format!("/v1/explain/{id}?other=1"), 422, Some("query")),
-        (format!("/v1/explain/{id}?time_budget_ms=0"), 422, Some("time_budget_ms")),
+        (
+            format!("/v1/explain/{id}?time_budget_ms=0"),
+            422,
+            Some("time_budget_ms"),
+        ),
     ] {
         let (found, problem) = get(&service, &path);
-        assert_eq!((found, problem["field"].as_str()), (status, field), "{path}: {problem}");
+        assert_eq!(
+            (found, problem["field"].as_str()),
+            (status, field),
+            "{path}: {problem}"
+        );
     }
     // Without time for prices everything else is told.
-    let (status, explained) = get(&service, &format!("/v1/explain/{id}?time_budget_ms=1&futures=64"));
+    let (status, explained) = get(
+        &service,
+        &format!("/v1/explain/{id}?time_budget_ms=1&futures=64"),
+    );
     assert_eq!(status, 200);
     assert!(explained["futures"].as_u64() < Some(64));
     assert_eq!(explained["cut_short"], true);

@@ -38,7 +38,9 @@ fn start_from(world: &Arc<World>, source: &Source, options: &Options) -> Running
         .map(|_| Decider::new(world, source, 1).expect("the policy exists"))
         .collect();
     let trust = Trust::new(world, &deciders[0], Some(source), options);
-    Running::start_with(deciders, Limits::default(), |service| service.trusting(trust))
+    Running::start_with(deciders, Limits::default(), |service| {
+        service.trusting(trust)
+    })
 }
 
 fn call(service: &Running, method: &str, path: &str, body: &Value) -> (u16, Value) {
@@ -74,7 +76,10 @@ fn decide(service: &Running, request: &Value) -> Value {
 fn role(models: &Value, key: &str) -> String {
     let list = models["models"].as_array().expect("a list");
     let found = list.iter().find(|model| model["key"] == key);
-    found.expect("it is listed")["role"].as_str().expect("text").into()
+    found.expect("it is listed")["role"]
+        .as_str()
+        .expect("text")
+        .into()
 }
 
 #[test]
@@ -86,25 +91,48 @@ fn models_are_loaded_activated_rolled_back_and_unloaded() {
     let (status, loaded) = post(&service, "/v1/models", &json!({ "path": "scinet-16" }));
     assert_eq!(status, 201, "{loaded}");
     let list = loaded["models"].as_array().expect("a list");
-    let model = list.iter().find(|m| m["name"] == "model:scinet-16").expect("it is listed");
+    let model = list
+        .iter()
+        .find(|m| m["name"] == "model:scinet-16")
+        .expect("it is listed");
     let sha = model["sha256"].as_str().expect("a model").to_owned();
     assert_eq!((model["role"].as_str(), sha.len()), (Some("loaded"), 64));
     assert_eq!(model["facts"]["world"], "scinet-16");
-    assert_eq!(decide(&service, &asked)["policy"], "least-loaded", "loading changes nothing");
+    assert_eq!(
+        decide(&service, &asked)["policy"],
+        "least-loaded",
+        "loading changes nothing"
+    );
     let (status, active) = post(&service, &format!("/v1/models/{sha}:activate"), &json!({}));
     assert_eq!((status, role(&active, &sha)), (200, "active".into()));
     assert_eq!(role(&active, "least-loaded"), "previous");
     let decided = decide(&service, &asked);
     assert_eq!(decided["policy"], "model:scinet-16");
     assert_eq!(decided["model_sha256"], sha);
-    let (status, _) = call(&service, "DELETE", &format!("/v1/models/{sha}"), &Value::Null);
+    let (status, _) = call(
+        &service,
+        "DELETE",
+        &format!("/v1/models/{sha}"),
+        &Value::Null,
+    );
     assert_eq!(status, 409, "it is in use");
     let (status, back) = post(&service, "/v1/models:rollback", &json!({}));
-    assert_eq!((status, role(&back, "least-loaded")), (200, "active".into()));
+    assert_eq!(
+        (status, role(&back, "least-loaded")),
+        (200, "active".into())
+    );
     assert_eq!(decide(&service, &asked)["policy"], "least-loaded");
     assert_eq!(post(&service, "/v1/models:rollback", &json!({})).0, 409);
-    let (status, left) = call(&service, "DELETE", &format!("/v1/models/{sha}"), &Value::Null);
-    assert_eq!((status, left["models"].as_array().map(Vec::len)), (200, Some(1)));
+    let (status, left) = call(
+        &service,
+        "DELETE",
+        &format!("/v1/models/{sha}"),
+        &Value::Null,
+    );
+    assert_eq!(
+        (status, left["models"].as_array().map(Vec::len)),
+        (200, Some(1))
+    );
     assert_eq!(call(&service, "GET", "/v1/models", &Value::Null).1, left);
 }
 
@@ -113,24 +141,59 @@ fn what_is_no_model_is_refused_with_the_field() {
     let service = start("greedy", &options());
     for (path, body, status, field) in [
         ("/v1/models", json!({}), 422, Some("path")),
-        ("/v1/models", json!({ "path": "a", "policy": "b" }), 422, Some("path")),
-        ("/v1/models", json!({ "path": "../models/scinet-16" }), 422, Some("path")),
-        ("/v1/models", json!({ "path": "azure-llm" }), 422, Some("path")),
-        ("/v1/models", json!({ "policy": "best" }), 422, Some("policy")),
+        (
+            "/v1/models",
+            json!({ "path": "a", "policy": "b" }),
+            422,
+            Some("path"),
+        ),
+        (
+            "/v1/models",
+            json!({ "path": "../models/scinet-16" }),
+            422,
+            Some("path"),
+        ),
+        (
+            "/v1/models",
+            json!({ "path": "azure-llm" }),
+            422,
+            Some("path"),
+        ),
+        (
+            "/v1/models",
+            json!({ "policy": "best" }),
+            422,
+            Some("policy"),
+        ),
         ("/v1/models", json!({ "other": 1 }), 422, Some("other")),
         ("/v1/models/none:activate", json!({}), 404, None),
         ("/v1/models/none:shadow", json!({}), 404, None),
         ("/v1/models/greedy:shadow", json!({}), 409, None),
-        ("/v1/models/greedy:shadow", json!({ "shadow_share": 2 }), 422, Some("shadow_share")),
+        (
+            "/v1/models/greedy:shadow",
+            json!({ "shadow_share": 2 }),
+            422,
+            Some("shadow_share"),
+        ),
         ("/v1/models/greedy:praise", json!({}), 404, None),
         ("/v1/models/greedy", json!({}), 404, None),
     ] {
         let (found, problem) = post(&service, path, &body);
         let problem: Problem = serde_json::from_value(problem).expect("a problem document");
-        assert_eq!((found, problem.field.as_deref()), (status, field), "{path} {problem:?}");
+        assert_eq!(
+            (found, problem.field.as_deref()),
+            (status, field),
+            "{path} {problem:?}"
+        );
     }
-    assert_eq!(call(&service, "DELETE", "/v1/models/none", &Value::Null).0, 404);
-    assert_eq!(call(&service, "GET", "/v1/models", &Value::Null).1["generation"], 0);
+    assert_eq!(
+        call(&service, "DELETE", "/v1/models/none", &Value::Null).0,
+        404
+    );
+    assert_eq!(
+        call(&service, "GET", "/v1/models", &Value::Null).1["generation"],
+        0
+    );
 }
 
 #[test]
@@ -148,7 +211,10 @@ fn policies_are_swapped_under_load_and_every_answer_names_its_own() {
         assert_eq!(decided["policy"], name);
         expected.push((name, decided["decision"].clone()));
     }
-    assert_ne!(expected[0].1, expected[1].1, "the policies can be told apart");
+    assert_ne!(
+        expected[0].1, expected[1].1,
+        "the policies can be told apart"
+    );
     let over = AtomicBool::new(false);
     let answers = std::thread::scope(|scope| {
         let clients: Vec<_> = (0..2)
@@ -168,7 +234,9 @@ fn policies_are_swapped_under_load_and_every_answer_names_its_own() {
             assert_eq!(status, 200);
         }
         over.store(true, Ordering::Relaxed);
-        let ended = clients.into_iter().map(|client| client.join().expect("no panic"));
+        let ended = clients
+            .into_iter()
+            .map(|client| client.join().expect("no panic"));
         ended.flatten().collect::<Vec<_>>()
     });
     assert!(!answers.is_empty());
@@ -188,7 +256,10 @@ fn comparison(service: &Running) -> Value {
         if comparison["pending"] == 0 {
             return comparison.clone();
         }
-        assert!(begun.elapsed() < Duration::from_secs(30), "it never ends: {models}");
+        assert!(
+            begun.elapsed() < Duration::from_secs(30),
+            "it never ends: {models}"
+        );
         std::thread::sleep(Duration::from_millis(5));
     }
 }
@@ -215,7 +286,11 @@ fn the_shadow_agrees_with_itself_and_prices_what_differs() {
     let all = json!({ "shadow_share": 1.0 });
     assert_eq!(post(&service, "/v1/models/random:shadow", &all).0, 200);
     for state in &states {
-        assert_eq!(decide(&service, state)["policy"], "greedy", "the shadow decides nothing");
+        assert_eq!(
+            decide(&service, state)["policy"],
+            "greedy",
+            "the shadow decides nothing"
+        );
         comparison(&service);
     }
     let found = comparison(&service);
@@ -230,7 +305,10 @@ fn the_shadow_agrees_with_itself_and_prices_what_differs() {
             .expect("the service answers");
         response.body_mut().read_to_string().expect("text")
     };
-    assert!(page.contains("infer_shadow_compared_decisions_total 8"), "{page}");
+    assert!(
+        page.contains("infer_shadow_compared_decisions_total 8"),
+        "{page}"
+    );
     assert_eq!(post(&service, "/v1/models:end-shadow", &json!({})).0, 200);
     let models = call(&service, "GET", "/v1/models", &Value::Null).1;
     assert!(models.get("comparison").is_none(), "{models}");
@@ -243,7 +321,11 @@ fn a_canary_that_decides_worse_is_stopped() {
     post(&service, "/v1/models", &json!({ "policy": "random" }));
     let all = json!({ "shadow_share": 1.0, "canary_share": 1.0 });
     assert_eq!(post(&service, "/v1/models/random:shadow", &all).0, 200);
-    assert_eq!(decide(&service, &states[0])["policy"], "random", "it decides in earnest");
+    assert_eq!(
+        decide(&service, &states[0])["policy"],
+        "random",
+        "it decides in earnest"
+    );
     for state in states.iter().cycle().take(50) {
         decide(&service, state);
         if comparison(&service)["canary_share"] == 0.0 {
@@ -252,7 +334,13 @@ fn a_canary_that_decides_worse_is_stopped() {
     }
     let found = comparison(&service);
     assert_eq!(found["canary_share"], 0.0, "{found}");
-    assert!(found["stopped"].as_str().expect("a reason").contains("cost"), "{found}");
+    assert!(
+        found["stopped"]
+            .as_str()
+            .expect("a reason")
+            .contains("cost"),
+        "{found}"
+    );
     assert_eq!(decide(&service, &states[0])["policy"], "greedy");
 }
 
@@ -269,27 +357,41 @@ fn inputs_unlike_those_of_training_are_flagged_and_searched() {
     }
     // A hundred times the requests that training saw.
     let mut strange = states[0].clone();
-    let rates = strange["state"]["arrival_rates"].as_array_mut().expect("a list");
+    let rates = strange["state"]["arrival_rates"]
+        .as_array_mut()
+        .expect("a list");
     for application in rates {
         application["per_s"] = json!([150.0, 150.0, 150.0]);
     }
     let decided = decide(&service, &strange);
     let range = &decided["input_range"];
-    assert!(range["outside_share"].as_f64().expect("a share") > 0.0, "{decided}");
+    assert!(
+        range["outside_share"].as_f64().expect("a share") > 0.0,
+        "{decided}"
+    );
     assert!(!range["outside"].as_array().expect("a list").is_empty());
-    let never = Options {
+    // Time enough, or the greedy policy would answer when the machine is busy.
+    let patient = |threshold| Options {
         search: Some(infer::range::Search {
-            threshold: 0.001,
-            ..infer::range::Search::default()
+            threshold,
+            time: Duration::from_secs(20),
         }),
         ..options()
     };
-    let strict = start_from(&world, &source, &never);
+    let never = start_from(&world, &source, &patient(1.0));
+    assert_eq!(decide(&never, &strange)["input_range"]["searched"], false);
+    let strict = start_from(&world, &source, &patient(infer::range::THRESHOLD));
     let decided = decide(&strict, &strange);
-    assert_eq!((&decided["policy"], &decided["input_range"]["searched"]), (&json!("search"), &json!(true)));
+    assert_eq!(
+        (&decided["policy"], &decided["input_range"]["searched"]),
+        (&json!("search"), &json!(true))
+    );
     assert_eq!(decided["fallback"], false);
     let again = decide(&strict, &strange);
-    assert_eq!(again["decision"], decided["decision"], "search does not remember");
+    assert_eq!(
+        again["decision"], decided["decision"],
+        "search does not remember"
+    );
     let response = serde_json::to_vec(&decided).expect("JSON");
     assert!(DecisionResponse::from_json(&response).is_ok());
 }

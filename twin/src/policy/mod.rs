@@ -89,11 +89,17 @@ impl InputDrift {
         self.features.iter().filter(|feature| feature.is_outside())
     }
 
-    /// The share of the features seen that are outside; 0 if none was seen.
+    /// The greatest share of the features of one table that are outside: a fleet under a load that
+    /// training never saw is as strange as hosts or candidates would be. 0 if none was seen.
     #[must_use]
     pub fn outside_share(&self) -> f64 {
-        let seen = self.features.iter().filter(|f| f.seen > 0).count();
-        self.outside().count() as f64 / seen.max(1) as f64
+        let by_table = self.features.chunk_by(|a, b| a.table == b.table);
+        let share = |table: &[FeatureDrift]| {
+            let seen = table.iter().filter(|f| f.seen > 0).count();
+            let outside = table.iter().filter(|f| f.is_outside()).count();
+            outside as f64 / seen.max(1) as f64
+        };
+        by_table.map(share).fold(0.0, f64::max)
     }
 }
 
@@ -170,4 +176,34 @@ pub fn by_name(name: &str, world: &World, seed: u64) -> Result<Box<dyn Policy>, 
             });
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_strangest_table_counts() {
+        let feature = |table, seen, outside| FeatureDrift {
+            table,
+            feature: "x",
+            seen,
+            outside,
+        };
+        let drift = InputDrift {
+            features: vec![
+                feature("global", 1, 1),
+                feature("global", 1, 0),
+                // One value of 20 is a few, two are not.
+                feature("host", 20, 1),
+                feature("host", 20, 2),
+                feature("host", 20, 0),
+                feature("power", 0, 0),
+            ],
+        };
+        assert_eq!(drift.outside().count(), 2);
+        // Half of the features of the fleet, a third of those of the hosts.
+        assert!((drift.outside_share() - 0.5).abs() < 1e-12);
+        assert!(InputDrift::default().outside_share().abs() < 1e-12);
+    }
 }
