@@ -119,6 +119,16 @@ struct Serve {
     /// OpenTelemetry collector that gets traces (OTLP over HTTP, JSON) [default: no traces]
     #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_name = "URL")]
     otlp_endpoint: Option<String>,
+    /// Share of the requests that are traced, from 0 to 1, where the client does not say
+    #[arg(long, env = "INFER_TRACE_SHARE", default_value_t = 1.0, value_name = "SHARE", value_parser = share)]
+    trace_share: f64,
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(share) if (0.0..=1.0).contains(&share) => Ok(share),
+        _ => Err("must be a number from 0 to 1".into()),
+    }
 }
 
 fn at_least_one(text: &str) -> Result<usize, String> {
@@ -196,7 +206,9 @@ fn read_state(input: impl Read) -> Result<Vec<u8>> {
 
 fn serve(args: &Serve) -> Result<()> {
     let endpoint = args.otlp_endpoint.as_deref().filter(|url| !url.is_empty());
-    let traces = endpoint.map(Traces::to).transpose()?;
+    let traces = endpoint
+        .map(|url| Traces::to(url, args.trace_share))
+        .transpose()?;
     log_to_stderr(args.log_format, traces.as_ref());
     let served = serve_until_told(args);
     if let Some(traces) = traces {

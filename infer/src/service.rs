@@ -43,6 +43,7 @@ use utoipa_axum::routes;
 
 use self::document::{Document, method_not_allowed, not_found};
 use self::health::{Health, HealthStatus};
+pub(crate) use self::observe::REQUEST_ID_CHARS;
 use self::pool::Pool;
 use self::problem::STATUSES;
 pub use self::problem::wire_problem;

@@ -14,22 +14,31 @@ use super::problem::Refused;
 use crate::traces;
 
 /// Names a request, in it and in the response.
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Tells what took how long, for browsers and clients.
 pub(super) const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 /// The most characters of a client's own name for a request.
-const REQUEST_ID_CHARS: usize = 64;
+pub(crate) const REQUEST_ID_CHARS: usize = 64;
 /// The route of what has none.
 const NO_ROUTE: &str = "none";
 
 /// Identifies, traces, measures and logs the request.
-pub(super) async fn observe(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+pub(super) async fn observe(
+    State(app): State<Arc<App>>,
+    mut request: Request,
+    next: Next,
+) -> Response {
     let begun = Instant::now();
     let id = request_id(request.headers()).unwrap_or_else(|| app.telemetry.requests.next_id());
     let method = method(request.method());
     let route = request.extensions().get::<MatchedPath>().cloned();
     let route = route.as_ref().map_or(NO_ROUTE, MatchedPath::as_str);
     let span = traces::request(method, route, &id, request.headers());
+    // An identity is of visible ASCII.
+    let name = HeaderValue::from_str(&id).ok();
+    if let Some(name) = name.clone() {
+        request.headers_mut().insert(REQUEST_ID, name);
+    }
     let mut response = next.run(request).instrument(span.clone()).await;
     let status = response.status().as_u16();
     traces::answered(&span, status);
@@ -58,9 +67,8 @@ pub(super) async fn observe(State(app): State<Arc<App>>, request: Request, next:
             "answered"
         );
     }
-    // An identity is of visible ASCII.
-    if let Ok(value) = HeaderValue::from_str(&id) {
-        response.headers_mut().insert(REQUEST_ID, value);
+    if let Some(name) = name {
+        response.headers_mut().insert(REQUEST_ID, name);
     }
     response
 }
