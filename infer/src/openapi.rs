@@ -16,7 +16,7 @@ use twin::wire::SCHEMA;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa::openapi::{ComponentsBuilder, InfoBuilder, OpenApiBuilder, Server};
 
-use crate::service;
+use crate::service::{self, REQUEST_ID_CHARS};
 
 /// What the service is, at the head of its description.
 const DESCRIPTION: &str = "Decides online for a fleet of VMs: a state in, a checked decision out.\n\
@@ -71,6 +71,7 @@ pub fn document() -> Value {
     // A description of strings, numbers and lists always serializes.
     let mut document = serde_json::to_value(&api).unwrap_or_default();
     tighten(&mut document);
+    identify(&mut document);
     // The same bytes, whichever map a build of `serde_json` has.
     document.sort_all_objects();
     document
@@ -109,6 +110,23 @@ pub(crate) fn example_response() -> Value {
 /// A committed example, to stand in the description. A test keeps those of decisions readable.
 pub(crate) fn example(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or_default()
+}
+
+/// Every response names its request.
+fn identify(document: &mut Value) {
+    let identity = json!({
+        "description": "Names the request in logs and traces: as the client named it in a header \
+                        of the same name, or by a name of the service's own.",
+        "schema": {"type": "string", "minLength": 1, "maxLength": REQUEST_ID_CHARS},
+    });
+    let items = document["paths"].as_object_mut().into_iter().flatten();
+    let operations = items.flat_map(|(_, item)| item.as_object_mut().into_iter().flatten());
+    for (_, operation) in operations {
+        let responses = operation["responses"].as_object_mut().into_iter().flatten();
+        for (_, response) in responses {
+            response["headers"]["X-Request-Id"] = identity.clone();
+        }
+    }
 }
 
 /// Applies the rules of the wire to every schema.

@@ -168,7 +168,7 @@ fn serve(args: &Serve) -> Result<()> {
     config.check_exposure(&settings)?;
     let endpoint = config.telemetry.otlp_endpoint.as_ref();
     let traces = endpoint
-        .map(|endpoint| Traces::to(endpoint.url().as_str()))
+        .map(|endpoint| Traces::to(endpoint.url().as_str(), config.telemetry.trace_share))
         .transpose()?;
     let Telemetry {
         log, log_format, ..

@@ -78,6 +78,7 @@ use self::blocking::COMPUTATIONS_IN_FLIGHT;
 use self::connections::Bounds;
 use self::document::{Document, method_not_allowed, not_found};
 use self::fleet::KeptFleet;
+pub(crate) use self::guard::REQUEST_ID_CHARS;
 use self::guard::guard;
 use self::health::{Health, HealthStatus};
 use self::limits::limits;

@@ -6,9 +6,9 @@
 //! time is dropped. Where no collector is named no span is made at all: the spans have a target of
 //! their own, which nothing else listens to.
 //!
-//! The sampler and its argument come from the environment, as OpenTelemetry defines it
-//! (`OTEL_TRACES_SAMPLER`, `OTEL_TRACES_SAMPLER_ARG`), and so do headers for the collector
-//! (`OTEL_EXPORTER_OTLP_HEADERS`).
+//! Whether a request is traced is what its client says, where the client says so, and else a matter
+//! of chance with a given share. Headers for the collector come from the environment, as
+//! OpenTelemetry defines it (`OTEL_EXPORTER_OTLP_HEADERS`).
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use opentelemetry_otlp::{ExporterBuildError, SpanExporter, WithExportConfig};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::{
-    BatchConfigBuilder, BatchSpanProcessor, SdkTracerProvider, SpanLimits,
+    BatchConfigBuilder, BatchSpanProcessor, Sampler, SdkTracerProvider, SpanLimits,
 };
 use thiserror::Error;
 use tracing::field::Empty;
@@ -59,12 +59,13 @@ pub struct Traces {
 }
 
 impl Traces {
-    /// Traces that go to the collector at `endpoint`, as in `http://127.0.0.1:4318`.
+    /// Traces of a `share` of the requests, from 0 to 1, that go to the collector at `endpoint`, as
+    /// in `http://127.0.0.1:4318`.
     ///
     /// # Errors
     ///
     /// If that is no URL.
-    pub fn to(endpoint: &str) -> Result<Self, TracesError> {
+    pub fn to(endpoint: &str, share: f64) -> Result<Self, TracesError> {
         let url = format!("{}/v1/traces", endpoint.trim_end_matches('/'));
         let exporter = SpanExporter::builder()
             .with_http()
@@ -91,6 +92,7 @@ impl Traces {
         let provider = SdkTracerProvider::builder()
             .with_span_processor(processor)
             .with_span_limits(limits)
+            .with_sampler(Sampler::parent_based(Sampler::TraceIdRatioBased(share)))
             .with_resource(resource())
             .build();
         Ok(Self { provider })

@@ -27,7 +27,7 @@ use crate::rate::{Quota, Verdict, Visitor};
 /// The name of a request.
 const REQUEST_ID: &str = "x-request-id";
 /// The most characters of a client's own name for a request.
-const REQUEST_ID_CHARS: usize = 64;
+pub(crate) const REQUEST_ID_CHARS: usize = 64;
 /// The version of audit records.
 const AUDIT_SCHEMA: u32 = 1;
 

@@ -15,7 +15,7 @@ use super::problem::Refused;
 use crate::traces;
 
 /// Names a request, in it and in the response.
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Tells what took how long, for browsers and clients.
 pub(super) const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 /// The route of what has none.
@@ -34,6 +34,11 @@ pub(super) async fn observe(
     let route = request.extensions().get::<MatchedPath>().cloned();
     let route = route.as_ref().map_or(NO_ROUTE, MatchedPath::as_str);
     let span = traces::request(method, route, &id, request.headers());
+    // An identity is of visible ASCII.
+    let name = HeaderValue::from_str(&id).ok();
+    if let Some(name) = name.clone() {
+        request.headers_mut().insert(REQUEST_ID, name);
+    }
     let mut response = next.run(request).instrument(span.clone()).await;
     let status = response.status().as_u16();
     traces::answered(&span, status);
@@ -62,9 +67,8 @@ pub(super) async fn observe(
             "answered"
         );
     }
-    // An identity is of visible ASCII.
-    if let Ok(value) = HeaderValue::from_str(&id) {
-        response.headers_mut().insert(REQUEST_ID, value);
+    if let Some(name) = name {
+        response.headers_mut().insert(REQUEST_ID, name);
     }
     response
 }

@@ -133,12 +133,23 @@ fn problem(
     field: Option<String>,
 ) -> Problem {
     let (kind, title) = kind.unwrap_or_else(|| kind_and_title(status));
+    let field = field.or_else(|| part(status).map(Into::into));
     Problem {
         kind: format!("urn:problem-type:infer:{kind}"),
         title: title.into(),
         status,
         detail,
         field,
+    }
+}
+
+/// The part of the request that `status` blames, where nothing in it can be named.
+fn part(status: u16) -> Option<&'static str> {
+    match status {
+        400 | 408 | 413 => Some("body"),
+        415 => Some("Content-Type"),
+        401 => Some("Authorization"),
+        _ => None,
     }
 }
 

@@ -195,6 +195,12 @@ fn other_requests_get_their_statuses() {
         let body = response.body_mut().read_to_vec().expect("a body");
         let problem: Problem = serde_json::from_slice(&body).expect("a problem document");
         assert_eq!(problem.status, response.status().as_u16());
+        let part = match problem.status {
+            413 => Some("body"),
+            415 => Some("Content-Type"),
+            _ => None,
+        };
+        assert_eq!(problem.field.as_deref(), part);
         problem.status
     };
     assert_eq!(status(agent().get(url("/v2/decisions")).call()), 404);

@@ -1,12 +1,14 @@
 //! What operators see: metrics, request ids, timings, and the files in `deploy/`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use infer::service::Limits;
 use serde_json::Value;
 
-use crate::program::{example, run};
+use crate::program::{example, infer, run};
 use crate::support::{Running, agent, decider, small};
 
 fn start() -> Running {
@@ -140,6 +142,44 @@ fn requests_have_names_and_decisions_tell_their_time() {
 }
 
 #[test]
+fn refusals_are_logged_with_the_name_of_the_request_and_without_its_body() {
+    let world = example("small.toml");
+    let world = world.to_str().expect("text");
+    let mut child = infer(&["serve", "--policy", "least-loaded", "--world", world])
+        .args(["--listen", "127.0.0.1:0", "--log-format", "json"])
+        .spawn()
+        .expect("the program starts");
+    let mut line = String::new();
+    let out = child.stdout.as_mut().expect("piped");
+    BufReader::new(out).read_line(&mut line).expect("a line");
+    let url = line.trim().strip_prefix("listening on ").expect("a URL");
+    let response = agent()
+        .post(format!("{url}/v1/decisions"))
+        .content_type("application/json")
+        .header("x-request-id", "wrong-1")
+        .send(r#"{"schema": 1, "state": {"now_ns": "s3cret"}}"#)
+        .expect("the service answers");
+    assert_eq!(response.status(), 422);
+    let killed = Command::new("kill").arg(child.id().to_string()).status();
+    assert!(killed.expect("kill exists").success());
+    let output = child.wait_with_output().expect("the program ends");
+    let log = String::from_utf8(output.stderr).expect("text");
+    assert!(!log.contains("s3cret"), "{log}");
+    let entries: Vec<Value> = log
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("JSON"))
+        .collect();
+    let refused = entries
+        .iter()
+        .find(|entry| entry["fields"]["message"] == "refused");
+    let fields = &refused.expect("a line about it")["fields"];
+    assert_eq!(fields["request_id"], "wrong-1");
+    assert_eq!(fields["status"], 422);
+    assert_eq!(fields["route"], "/v1/decisions");
+    assert_eq!(fields["problem"], "urn:problem-type:infer:invalid-message");
+}
+
+#[test]
 fn the_version_is_told_as_json() {
     let output = run(&["version", "--format", "json"], b"");
     assert!(output.status.success());
@@ -250,7 +290,7 @@ fn what_is_deployed_names_what_there_is() {
         }
         let settings = text.lines().filter(|line| !line.starts_with('#'));
         let words = settings.flat_map(str::split_whitespace);
-        for flag in words.filter(|word| word.starts_with("--")) {
+        for flag in words.filter(|word| word.starts_with("--") && *word != "---") {
             let flag = flag.split('=').next().unwrap_or(flag);
             let known =
                 ["--locked", "--release", "--from", "--mount", "--strip-all"].contains(&flag);

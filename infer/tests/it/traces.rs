@@ -155,6 +155,26 @@ fn a_decision_is_a_trace_that_goes_on_from_the_clients() {
 }
 
 #[test]
+fn the_share_decides_where_the_client_does_not() {
+    let collector = Collector::new();
+    let url = collector.url();
+    let share = ["--otlp-endpoint", &url, "--trace-share", "0"];
+    let (mut child, service) = serve(&share, &[]);
+    let sampled = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    for parent in ["", "nonsense", sampled] {
+        let health = agent()
+            .get(format!("{service}/healthz"))
+            .header("traceparent", parent)
+            .call();
+        assert_eq!(health.expect("the service answers").status(), 200);
+    }
+    terminate(&child);
+    let spans = collector.spans(&mut child);
+    assert_eq!(spans.len(), 1, "{spans:#?}");
+    assert_eq!(spans[0]["parentSpanId"], "b7ad6b7169203331");
+}
+
+#[test]
 fn without_a_collector_there_are_no_traces_and_a_wrong_one_is_told() {
     let collector = Collector::new();
     let (mut child, service) = serve(&[], &[("OTEL_EXPORTER_OTLP_ENDPOINT", "")]);

@@ -11,7 +11,7 @@ EXAMPLE = Path(__file__).resolve().parent.parent.parent / "examples/request.json
 
 PROBLEM = "urn:problem-type:infer:"
 # Statuses that a wrong value gets, which the problem document must place.
-WRONG_VALUE = {400, 422}
+WRONG_VALUE = {400, 401, 408, 413, 415, 422}
 
 
 def problem(response):
