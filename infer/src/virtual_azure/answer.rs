@@ -184,7 +184,7 @@ impl Denial {
     /// The answer.
     pub(super) fn answer(&self) -> Answer {
         let body = json!({"error": self.error()});
-        let answer = Answer::of(self.status, Some(body)).with("x-ms-failure-cause", "gateway");
+        let answer = Answer::of(self.status, Some(body));
         match self.wait {
             Some(wait) => answer.after(wait),
             None => answer,

@@ -133,9 +133,9 @@ impl Cloud {
             ("GET", ["tenants"]) => Ok(self.tenants()),
             ("GET", ["providers"]) => Ok(self.providers(call)),
             ("GET", ["subscriptions"]) => Ok(self.subscriptions(call)),
-            (_, ["subscriptions", ..]) => {
+            (_, ["subscriptions", _, rest @ ..]) => {
                 self.check_scope(path)?;
-                self.in_subscription(call, &path[2..], ctx)
+                self.in_subscription(call, rest, ctx)
             }
             _ => Err(no_route(call)),
         }

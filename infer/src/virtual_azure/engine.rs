@@ -1,5 +1,6 @@
 //! The thread that owns the cloud: calls are done one after the other, and time passes between.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender, TrySendError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -7,7 +8,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 use twin::units::SimTime;
 
-use super::answer::{Answer, Call};
+use super::answer::{Answer, Call, Denial};
 use super::clock::Clock;
 use super::cloud::{Cloud, Until};
 
@@ -69,10 +70,7 @@ fn run(mut cloud: Cloud, queue: &Receiver<Job>) {
             Ok(job) => {
                 // A step may take long, and has the time pass by itself.
                 pass(&mut cloud, &mut clock);
-                let answer = match job.call.segments.first().map(String::as_str) {
-                    Some("virtual") => cloud.control(&job.call),
-                    _ => cloud.handle(&job.call),
-                };
+                let answer = answer(&mut cloud, &job.call);
                 let time = cloud.time(cloud.now()).to_string();
                 // Who asked may have gone.
                 let _ = job.answer.send(answer.with("x-virtual-time", time));
@@ -81,6 +79,21 @@ fn run(mut cloud: Cloud, queue: &Receiver<Job>) {
             Err(RecvTimeoutError::Disconnected) => return,
         }
     }
+}
+
+/// Answers `call`. A panic, which would be a defect, becomes a status of 500.
+fn answer(cloud: &mut Cloud, call: &Call) -> Answer {
+    let answered = catch_unwind(AssertUnwindSafe(|| {
+        match call.segments.first().map(String::as_str) {
+            Some("virtual") => cloud.control(call),
+            _ => cloud.handle(call),
+        }
+    }));
+    answered.unwrap_or_else(|_| {
+        tracing::error!(method = call.method, path = call.path, "a call panicked");
+        let message = "The call failed: this is a defect of the virtual Azure.";
+        Denial::new(500, "InternalServerError", message).answer()
+    })
 }
 
 /// Lets a running clock's time pass, at most a slice of it; whether there is more.

@@ -2,7 +2,9 @@
 //!
 //! Bins of a minute and longer are Azure's; bins of 1 to 59 s are there too, for the last minutes,
 //! since intervals of a twin are shorter than a minute. A bin in which a VM did not serve has a
-//! time and no value, as in Azure. Values are there at once; Azure's come minutes late.
+//! time and no value, as in Azure. Values are there at once; Azure's come minutes late. Of a
+//! subscription and a region there are the metrics of all VMs, one by one with the filter
+//! `Microsoft.ResourceId eq '*'`.
 
 use jiff::{SignedDuration, Span, Timestamp};
 use serde_json::{Map, Value, json};
@@ -10,7 +12,7 @@ use twin::ids::HostId;
 use twin::units::SimTime;
 
 use super::answer::{Answer, Call, Denial};
-use super::cloud::{Cloud, Context};
+use super::cloud::{Cloud, Context, azure_location};
 use super::history::{MINUTE, Quantity, Summary};
 use super::machine::MachineKey;
 
@@ -101,6 +103,18 @@ struct Query {
     aggregations: Vec<&'static str>,
 }
 
+/// What the metrics are of.
+#[derive(Debug)]
+struct Metered {
+    /// The path of the resource.
+    prefix: String,
+    /// Its type.
+    kind: &'static str,
+    region: String,
+    /// One entry a series: whose it is, where it is one of many, and the hosts behind it.
+    parts: Vec<(Option<String>, Vec<HostId>)>,
+}
+
 /// Aggregations, as clients write them in lower case.
 const AGGREGATIONS: [&str; 5] = ["average", "minimum", "maximum", "total", "count"];
 
@@ -113,27 +127,60 @@ impl Cloud {
         path: &[&str],
         _: &Context,
     ) -> Result<Answer, Denial> {
-        let hosts = self.hosts_of(resource)?;
-        let (prefix, _) = split_ignoring_case(&call.path, "/providers/microsoft.insights");
-        let kind = if resource.contains(&"virtualmachinescalesets") {
-            "Microsoft.Compute/virtualMachineScaleSets"
-        } else {
-            "Microsoft.Compute/virtualMachines"
-        };
+        let metered = self.metered(call, resource)?;
         match (call.method.as_str(), path) {
-            ("GET", ["metricdefinitions"]) => Ok(definitions(prefix, kind)),
-            ("GET", ["metricnamespaces"]) => Ok(namespaces(prefix, kind)),
-            ("GET", ["metrics"]) => {
-                let query = self.query(call)?;
-                let region = hosts.first().map(|host| self.location_of(*host));
-                Ok(self.metrics(&query, &hosts, (prefix, kind, &region.unwrap_or_default())))
-            }
+            ("GET", ["metricdefinitions"]) => Ok(definitions(&metered)),
+            ("GET", ["metricnamespaces"]) => Ok(namespaces(&metered)),
+            ("GET", ["metrics"]) => Ok(self.metrics(&self.query(call)?, &metered)),
             _ => Err(Denial::new(
                 404,
                 "InvalidResourceType",
                 "There are metrics, metricDefinitions and metricNamespaces.",
             )),
         }
+    }
+
+    /// What a call asks the metrics of.
+    fn metered(&self, call: &Call, resource: &[&str]) -> Result<Metered, Denial> {
+        let (prefix, _) = split_ignoring_case(&call.path, "/providers/microsoft.insights");
+        let set = resource.contains(&"virtualmachinescalesets");
+        let mut metered = Metered {
+            prefix: prefix.into(),
+            kind: if set {
+                "Microsoft.Compute/virtualMachineScaleSets"
+            } else {
+                "Microsoft.Compute/virtualMachines"
+            },
+            region: String::new(),
+            parts: Vec::new(),
+        };
+        if let ["subscriptions", _] = resource {
+            let Some(region) = call.parameter("region") else {
+                return Err(bad_request("region", "is missing"));
+            };
+            metered.region = azure_location(region);
+            metered.parts = self.parts(call, &metered.region);
+            return Ok(metered);
+        }
+        let hosts = self.hosts_of(resource)?;
+        let region = hosts.first().map(|host| self.location_of(*host));
+        metered.region = region.unwrap_or_default();
+        metered.parts.push((None, hosts));
+        Ok(metered)
+    }
+
+    /// The VMs of a region: one by one where the filter splits by resource, else together.
+    fn parts(&self, call: &Call, region: &str) -> Vec<(Option<String>, Vec<HostId>)> {
+        let vms = self.machines.iter().filter(|(key, machine)| {
+            matches!(key, MachineKey::Vm(_)) && self.location_of(machine.host) == region
+        });
+        let filter = call.parameter("$filter").unwrap_or_default().to_lowercase();
+        if filter.contains("microsoft.resourceid") {
+            return vms
+                .map(|(_, vm)| (Some(self.vm_path(&vm.name)), vec![vm.host]))
+                .collect();
+        }
+        vec![(None, vms.map(|(_, vm)| vm.host).collect())]
     }
 
     /// The hosts behind a resource.
@@ -195,26 +242,19 @@ impl Cloud {
         })
     }
 
-    fn metrics(
-        &self,
-        query: &Query,
-        hosts: &[HostId],
-        (prefix, kind, region): (&str, &str, &str),
-    ) -> Answer {
+    fn metrics(&self, query: &Query, metered: &Metered) -> Answer {
         let list: Vec<Value> = query
             .metrics
             .iter()
             .map(|metric| {
+                let prefix = &metered.prefix;
                 json!({
                     "id": format!("{prefix}/providers/Microsoft.Insights/metrics/{}", metric.name),
                     "type": "Microsoft.Insights/metrics",
                     "name": {"value": metric.name, "localizedValue": metric.name},
                     "displayDescription": metric.description,
                     "unit": metric.unit,
-                    "timeseries": [{
-                        "metadatavalues": [],
-                        "data": self.series(query, metric, hosts),
-                    }],
+                    "timeseries": self.all_series(query, metric, metered),
                     "errorCode": "Success",
                 })
             })
@@ -223,10 +263,30 @@ impl Cloud {
             "cost": 0,
             "timespan": format!("{}/{}", query.from, query.until),
             "interval": written(query.interval),
-            "namespace": kind,
-            "resourceregion": region,
+            "namespace": metered.kind,
+            "resourceregion": metered.region,
             "value": list,
         }))
+    }
+
+    /// One series a part.
+    fn all_series(&self, query: &Query, metric: &Metric, metered: &Metered) -> Vec<Value> {
+        let dimension = "Microsoft.ResourceId";
+        metered
+            .parts
+            .iter()
+            .map(|(id, hosts)| {
+                let named = id.iter().map(|id| {
+                    let name = json!({"value": dimension, "localizedValue": dimension});
+                    json!({"name": name, "value": id})
+                });
+                let metadata: Vec<Value> = named.collect();
+                json!({
+                    "metadatavalues": metadata,
+                    "data": self.series(query, metric, hosts),
+                })
+            })
+            .collect()
     }
 
     /// One value a bin.
@@ -378,7 +438,8 @@ fn written(interval: SignedDuration) -> String {
     }
 }
 
-fn definitions(prefix: &str, kind: &str) -> Answer {
+fn definitions(metered: &Metered) -> Answer {
+    let (prefix, kind) = (&metered.prefix, metered.kind);
     let grains = [
         "PT1M", "PT5M", "PT15M", "PT30M", "PT1H", "PT6H", "PT12H", "P1D",
     ];
@@ -405,7 +466,8 @@ fn definitions(prefix: &str, kind: &str) -> Answer {
     Answer::ok(json!({"value": list}))
 }
 
-fn namespaces(prefix: &str, kind: &str) -> Answer {
+fn namespaces(metered: &Metered) -> Answer {
+    let (prefix, kind) = (&metered.prefix, metered.kind);
     Answer::ok(json!({"value": [{
         "id": format!("{prefix}/providers/Microsoft.Insights/metricNamespaces/{kind}"),
         "type": "Microsoft.Insights/metricNamespaces",

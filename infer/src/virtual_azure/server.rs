@@ -156,7 +156,8 @@ impl Drop for Server {
         self.handle.graceful_shutdown(Some(SHUTDOWN_LIMIT));
         self.shell = None;
         if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_timeout(SHUTDOWN_LIMIT);
+            // Not one that waits: a server may be dropped by a thread of another runtime.
+            runtime.shutdown_background();
         }
         if let Some(engine) = self.engine.take()
             && engine.join().is_err()

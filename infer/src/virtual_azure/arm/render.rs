@@ -13,7 +13,7 @@ const OS_VERSION: &str = "24.04";
 
 impl Cloud {
     /// The path of a VM.
-    pub(super) fn vm_path(&self, name: &str) -> String {
+    pub(in crate::virtual_azure) fn vm_path(&self, name: &str) -> String {
         let group = self.group_path();
         format!("{group}/providers/Microsoft.Compute/virtualMachines/{name}")
     }

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
+use twin::host::Lifecycle;
 
 use crate::virtual_azure::answer::{Answer, Call, Denial};
 use crate::virtual_azure::cloud::{Cloud, Context};
 use crate::virtual_azure::machine::{HOST_TAG, Machine, MachineKey};
-use crate::virtual_azure::operations::Action;
+use crate::virtual_azure::operations::{Action, OperationId};
 
 /// The most tags of a resource, and the most characters of their names and values (Azure's limits).
 const MOST_TAGS: usize = 50;
@@ -104,12 +105,26 @@ impl Cloud {
         check_match(call, existing.map(Machine::etag))?;
         if existing.is_some() {
             self.check_unchanged(key, &wanted)?;
+            if self.never_started(key) {
+                let id = self.begin(key, Action::Create, ctx)?;
+                return self.created(call, key, id);
+            }
             return self.update_vm(call, key, wanted, ctx);
         }
         let name = call.segments.get(7).cloned().unwrap_or_default();
         check_name(&name)?;
         let machine = self.new_vm(name, wanted)?;
         let id = self.create(machine, ctx)?;
+        self.created(call, key, id)
+    }
+
+    /// Whether the creation of a VM failed, so that asking for it again is to try again.
+    fn never_started(&self, key: &MachineKey) -> bool {
+        let failed = |vm: &Machine| vm.failed && self.lifecycle(vm.host) == Lifecycle::Off;
+        self.machines.get(key).is_some_and(failed)
+    }
+
+    fn created(&self, call: &Call, key: &MachineKey, id: OperationId) -> Result<Answer, Denial> {
         let machine = self.machines.get(key).ok_or_else(|| self.no_vm(key))?;
         let shown = self.vm_body(machine, self.now(), false);
         let answer = Answer::of(201, Some(shown)).with("etag", machine.etag());
