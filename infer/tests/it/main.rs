@@ -2,6 +2,7 @@
 
 mod azure;
 mod closed_loop;
+mod control;
 mod decider;
 mod documentation;
 mod hostile;
