@@ -51,6 +51,30 @@ notebook:
     RESULTS_DIR="$scratch/quickstart" {{ python }} -m nbconvert --execute --to notebook \
         --ExecutePreprocessor.timeout=300 --output-dir "$scratch" notebooks/01-results.ipynb
 
+# The virtual Azure with the official clients for Python
+azure-python:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    {{ python }} -c 'import azure.identity, azure.mgmt.compute, azure.mgmt.monitor' || {
+        echo "azure-python: run: {{ python }} -m pip install -r infer/tests/azure/requirements.txt" >&2
+        exit 69
+    }
+    cargo build -p infer --bin virtual-azure
+    target=${CARGO_TARGET_DIR:-target}
+    {{ python }} infer/tests/azure/sdk.py "$target/debug/virtual-azure"
+
+# The virtual Azure with azure-cli, a large package: `pip install azure-cli`
+azure-cli:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    {{ python }} -c 'import azure.cli' || {
+        echo "azure-cli: run: {{ python }} -m pip install -r infer/tests/azure/requirements-cli.txt" >&2
+        exit 69
+    }
+    cargo build -p infer --bin virtual-azure
+    target=${CARGO_TARGET_DIR:-target}
+    {{ python }} infer/tests/azure/cli.py "$target/debug/virtual-azure"
+
 # Benchmarks; their figures stand in the README
 bench:
     cargo bench
@@ -68,4 +92,4 @@ advisories:
     cargo deny --locked check advisories
 
 # Everything that a change must pass
-ci: fmt typos deny clippy doc test notebook
+ci: fmt typos deny clippy doc test azure-python notebook

@@ -42,10 +42,6 @@ impl Clock {
         }
     }
 
-    pub(super) fn kind(&self) -> ClockKind {
-        self.kind
-    }
-
     /// What a running clock shows at `now`.
     pub(super) fn shows(&self, now: Instant) -> Option<SimTime> {
         let ClockKind::Running { speed } = self.kind else {

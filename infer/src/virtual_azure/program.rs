@@ -127,6 +127,13 @@ fn page_size(text: &str) -> Result<usize, String> {
     }
 }
 
+/// The minute that has begun: bins of metrics begin with whole minutes.
+fn this_minute() -> Timestamp {
+    let now = Timestamp::now();
+    let seconds = now.as_second();
+    Timestamp::from_second(seconds - seconds.rem_euclid(60)).unwrap_or(now)
+}
+
 impl Program {
     fn options(self) -> Result<Options> {
         let mut faults = match &self.faults {
@@ -139,7 +146,7 @@ impl Program {
         let world = Arc::new(World::load(&self.world)?);
         let stepped = Options::stepped(world);
         let (clock, usual_start) = match self.clock {
-            ClockArg::Running => (ClockKind::Running { speed: self.speed }, Timestamp::now()),
+            ClockArg::Running => (ClockKind::Running { speed: self.speed }, this_minute()),
             ClockArg::Stepped => (ClockKind::Stepped, stepped.start_time),
         };
         Ok(Options {

@@ -1,6 +1,7 @@
 //! Tests of the service and of the program, from outside.
 
 mod azure;
+mod azure_contract;
 mod closed_loop;
 mod control;
 mod decider;
@@ -11,3 +12,4 @@ mod model;
 mod program;
 mod round_trip;
 mod support;
+mod virtual_azure;
