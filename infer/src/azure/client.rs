@@ -182,7 +182,7 @@ impl Client {
         &self.subscription
     }
 
-    /// The VMs of `scope`, with their statuses where the interface lists them.
+    /// The VMs of `scope`. The interface lists them without their statuses.
     ///
     /// # Errors
     ///
@@ -205,14 +205,10 @@ impl Client {
                 Some((name, value)),
             ),
         };
-        let query = [
-            ("api-version", COMPUTE_VERSION),
-            ("$expand", "instanceView"),
-        ];
-        let bodies: Vec<VmBody> = self.list(what, self.origin.at(&path, &query)).await?;
-        let mut vms = Vec::with_capacity(bodies.len());
-        for body in bodies {
-            let vm = Vm::try_from(body).map_err(|problem| answer(what, problem))?;
+        let query = [("api-version", COMPUTE_VERSION)];
+        let list = self.vms_at(what, self.origin.at(&path, &query)).await?;
+        let mut vms = Vec::with_capacity(list.len());
+        for vm in list {
             let carries = |(name, value): (&String, &Option<String>)| {
                 let found = tag(&vm.tags, name);
                 found.is_some_and(|v| value.as_deref().is_none_or(|wanted| wanted == v))
@@ -224,6 +220,29 @@ impl Client {
         vms.sort_by(|a, b| a.id.cmp(&b.id));
         vms.dedup_by(|a, b| a.id == b.id);
         Ok(vms)
+    }
+
+    /// The statuses of all VMs of the subscription, in as few calls as there are pages.
+    ///
+    /// # Errors
+    ///
+    /// If a page cannot be had, as where only the resource group may be read.
+    pub async fn all_statuses(&self) -> Result<BTreeMap<ResourceId, Vec<Status>>, AzureError> {
+        let path = format!(
+            "/subscriptions/{}/providers/Microsoft.Compute/virtualMachines",
+            self.subscription
+        );
+        let query = [("api-version", COMPUTE_VERSION), ("statusOnly", "true")];
+        let url = self.origin.at(&path, &query);
+        let vms = self.vms_at("list the statuses of VMs", url).await?;
+        let statuses = vms.into_iter().filter_map(|vm| Some((vm.id, vm.statuses?)));
+        Ok(statuses.collect())
+    }
+
+    async fn vms_at(&self, what: &str, url: Url) -> Result<Vec<Vm>, AzureError> {
+        let bodies: Vec<VmBody> = self.list(what, url).await?;
+        let read = |body| Vm::try_from(body).map_err(|problem| answer(what, problem));
+        bodies.into_iter().map(read).collect()
     }
 
     /// The statuses of the instance view of a VM.

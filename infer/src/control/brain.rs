@@ -40,7 +40,7 @@ pub enum BrainError {
     #[error("{url}: {problem}")]
     Service {
         /// Its address.
-        url: Url,
+        url: Box<Url>,
         /// What is wrong.
         problem: String,
     },
@@ -48,7 +48,7 @@ pub enum BrainError {
     #[error("{url}: the answer: {source}")]
     Answer {
         /// Its address.
-        url: Url,
+        url: Box<Url>,
         /// What is wrong.
         source: WireError,
     },
@@ -56,7 +56,7 @@ pub enum BrainError {
     #[error("{url}: infeasible decision: {source}")]
     Infeasible {
         /// Its address.
-        url: Url,
+        url: Box<Url>,
         /// Why not.
         source: Infeasible,
     },
@@ -140,7 +140,7 @@ impl Remote {
 #[async_trait]
 impl Brain for Remote {
     async fn decide(&mut self, view: &FleetView) -> Result<Verdict, BrainError> {
-        let url = || self.url.clone();
+        let url = || Box::new(self.url.clone());
         let request = DecisionRequest::from_view(&self.world, view);
         let body = serde_json::to_vec(&request).unwrap_or_default();
         let (status, answer) = fetch(
@@ -188,7 +188,7 @@ impl Remote {
         let state = State::from_view(&self.world, view)?;
         let observation = Observation::new(&self.world, &state, Epoch::Boundary);
         checker::check(&observation, decision).map_err(|source| BrainError::Infeasible {
-            url: self.url.clone(),
+            url: Box::new(self.url.clone()),
             source,
         })
     }

@@ -18,6 +18,9 @@ use crate::azure::{
 /// How far back metrics are asked for.
 const METRICS_SPAN: SignedDuration = SignedDuration::from_mins(10);
 
+/// From so many VMs on, their statuses are asked for together.
+const MANY: usize = 32;
+
 /// What became of an action that was submitted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Submission {
@@ -134,19 +137,22 @@ impl Azure {
         Ok(facts)
     }
 
-    /// The statuses of all VMs: from the listing, else one by one.
+    /// The statuses of all VMs: of many by a list of the subscription, of few, and of those that
+    /// the list does not tell of, one by one.
     async fn statuses(&self, vms: &[Vm]) -> BTreeMap<ResourceId, Vec<Status>> {
         let mut known = BTreeMap::new();
+        if vms.len() > MANY {
+            match self.client.all_statuses().await {
+                Ok(statuses) => known = statuses,
+                Err(error) => tracing::debug!(%error, "statuses are asked for one by one"),
+            }
+        }
         let mut tasks = JoinSet::new();
         for vm in vms {
-            match &vm.statuses {
-                Some(statuses) if Power::of(statuses) != Power::Unknown => {
-                    known.insert(vm.id.clone(), statuses.clone());
-                }
-                _ => {
-                    let (client, id) = (Arc::clone(&self.client), vm.id.clone());
-                    tasks.spawn(async move { (client.instance_view(&id).await, id) });
-                }
+            let told = known.get(&vm.id).map_or(Power::Unknown, |s| Power::of(s));
+            if told == Power::Unknown {
+                let (client, id) = (Arc::clone(&self.client), vm.id.clone());
+                tasks.spawn(async move { (client.instance_view(&id).await, id) });
             }
         }
         while let Some(ended) = tasks.join_next().await {

@@ -407,10 +407,9 @@ impl Controller {
         now: Timestamp,
     ) -> Result<Vec<u64>, JournalError> {
         let ledger = self.parts.journal.ledger();
-        let mut next = ledger.next_action();
         let mut numbers = Vec::new();
         let mut entries = Vec::new();
-        for c in chunk {
+        for (next, c) in (ledger.next_action()..).zip(chunk) {
             let proposal = &c.judged.0;
             if let Some(open) = ledger.open_on(&proposal.target) {
                 let detail = format!("gave way to action {next}");
@@ -424,7 +423,6 @@ impl Controller {
                 detail: None,
             });
             numbers.push(next);
-            next += 1;
         }
         self.parts.journal.append(now, entries)?;
         Ok(numbers)

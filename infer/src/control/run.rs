@@ -12,6 +12,7 @@ use axum::extract::State;
 use axum::http::header;
 use axum::response::IntoResponse;
 use axum::routing::get;
+use azure_core::credentials::TokenCredential;
 use jiff::Timestamp;
 use thiserror::Error;
 use tokio::net::TcpListener;
@@ -99,7 +100,8 @@ impl ControlError {
     }
 }
 
-/// The controller that `settings` describe; `brain` decides, or the service where it is `None`.
+/// The controller that `settings` describe, with the credentials of the process; `brain` decides, or
+/// the service where it is `None`.
 ///
 /// # Errors
 ///
@@ -110,11 +112,24 @@ pub fn controller(
     brain: Option<Box<dyn Brain>>,
     telemetry: Arc<Telemetry>,
 ) -> Result<Controller, ControlError> {
-    let credential = chain(
-        &settings.endpoint,
-        &settings.credentials,
-        &Environment::of_process(),
-    )?;
+    let environment = Environment::of_process();
+    let credential = chain(&settings.endpoint, &settings.credentials, &environment)?;
+    let parts = parts(world, settings, brain, telemetry, credential)?;
+    Ok(Controller::new(parts, settings.rules.clone()))
+}
+
+/// The parts of the controller that `settings` describe.
+///
+/// # Errors
+///
+/// If something that is configured cannot be had.
+pub fn parts(
+    world: &Arc<World>,
+    settings: &Settings,
+    brain: Option<Box<dyn Brain>>,
+    telemetry: Arc<Telemetry>,
+    credential: Arc<dyn TokenCredential>,
+) -> Result<Parts, ControlError> {
     let client = Client::new(
         &settings.endpoint,
         &settings.subscription,
@@ -158,7 +173,7 @@ pub fn controller(
         }
     };
     let holder = settings.holder.clone().unwrap_or_else(own_name);
-    let parts = Parts {
+    Ok(Parts {
         world: Arc::clone(world),
         cloud: Arc::new(cloud),
         brain,
@@ -168,8 +183,7 @@ pub fn controller(
         clock: Arc::new(Timestamp::now),
         holder,
         telemetry,
-    };
-    Ok(Controller::new(parts, settings.rules.clone()))
+    })
 }
 
 fn lease(settings: &LeaseSettings, client: Arc<Client>, holder: &str) -> Box<dyn Lease> {

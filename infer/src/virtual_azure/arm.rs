@@ -8,6 +8,7 @@ mod places;
 mod polls;
 mod render;
 mod sets;
+mod tags;
 mod vms;
 
 use twin::units::SimTime;
@@ -176,6 +177,17 @@ impl Cloud {
             ("GET", ["resourcegroups"]) => Ok(self.groups()),
             ("HEAD", ["resourcegroups", _]) => Ok(Answer::of(204, None)),
             ("GET" | "PUT" | "PATCH", ["resourcegroups", _]) => Ok(Answer::ok(self.group_body())),
+            (
+                _,
+                [
+                    "resourcegroups",
+                    _,
+                    "providers",
+                    "microsoft.resources",
+                    "tags",
+                    "default",
+                ],
+            ) => self.group_tags(call),
             ("GET", ["resources"] | ["resourcegroups", _, "resources"]) => {
                 self.list_resources(call, ctx)
             }

@@ -66,6 +66,7 @@ pub(super) struct Cloud {
     pub(super) subscription: String,
     pub(super) tenant: String,
     pub(super) resource_group: String,
+    pub(super) group_tags: BTreeMap<String, String>,
     pub(super) page_size: usize,
     pub(super) throttled: bool,
     /// The epoch at which time stands and somebody outside may decide.
@@ -101,6 +102,7 @@ impl Cloud {
             subscription: options.subscription.clone(),
             tenant: options.tenant.clone(),
             resource_group: options.resource_group.clone(),
+            group_tags: BTreeMap::from([("world".to_owned(), world.name.clone())]),
             page_size: options.page_size.max(1),
             throttled: options.throttle,
             open: None,

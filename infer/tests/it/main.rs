@@ -4,6 +4,7 @@ mod azure;
 mod azure_contract;
 mod closed_loop;
 mod config;
+mod control;
 mod decider;
 mod decision_log;
 mod documentation;

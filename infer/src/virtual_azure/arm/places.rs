@@ -98,7 +98,7 @@ impl Cloud {
             "name": self.resource_group,
             "type": "Microsoft.Resources/resourceGroups",
             "location": location.unwrap_or_default(),
-            "tags": {"world": world.name},
+            "tags": self.group_tags,
             "properties": {"provisioningState": "Succeeded"},
         })
     }
