@@ -129,7 +129,11 @@ fn check_processors(world: &World, before: &Reading, after: &Reading) {
         let (served, fair) = rates(world, &at.containers, &limits, capacity);
         for (container, rate) in at.containers.iter().zip(&served) {
             let off = (container.served.0 - rate).abs();
-            assert!(off <= 1e-12 * capacity, "{} MIPS, not {rate}", container.served.0);
+            assert!(
+                off <= 1e-12 * capacity,
+                "{} MIPS, not {rate}",
+                container.served.0
+            );
         }
         let total: f64 = fair.iter().chain(&served).sum();
         assert!(total <= capacity * (1.0 + 1e-12));
