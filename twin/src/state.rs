@@ -732,7 +732,8 @@ impl State {
         if !self.hosts[h].lifecycle.serves() {
             return;
         }
-        if !self.hosts[h].seat_containers() {
+        let host = &mut self.hosts[h];
+        if !host.containers.is_empty() && !host.seat_containers() {
             return;
         }
         while let Some(&slot) = self.hosts[h].queue.front() {

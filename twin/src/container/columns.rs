@@ -17,6 +17,9 @@ pub const MAX_COLUMNS: usize = 10_000;
 /// The largest value, in percent: recordings show some above 100.
 pub const MAX_PERCENT: f64 = 10_000.0;
 
+/// The latest time, in s: some thirty years.
+const MAX_TIME_S: f64 = 1e9;
+
 /// Names of the column of times.
 const TIMES: [&str; 2] = ["time_s", "t_s"];
 
@@ -106,70 +109,60 @@ impl Columns {
         };
         let mut lines = (1_u64..).zip(text.lines());
         let header = lines.next().map_or("", |(_, text)| text);
-        let mut fields = header.split(',');
-        let first = fields.next().unwrap_or("");
+        let (first, names) = header.split_once(',').unwrap_or((header, ""));
         if !TIMES.contains(&first) {
             let problem = format!("the first column must be time_s, found {first:?}");
             return Err(wrong(1, problem));
         }
-        let names: Vec<String> = fields.map(str::to_owned).collect();
-        if names.is_empty() || names.len() > MAX_COLUMNS {
-            let problem = format!("needs 1 to {MAX_COLUMNS} columns, found {}", names.len());
+        let names: Vec<String> = names.split(',').map(str::to_owned).collect();
+        if names.len() > MAX_COLUMNS || names.iter().any(String::is_empty) {
+            let problem = format!("needs 1 to {MAX_COLUMNS} columns, each with a name");
             return Err(wrong(1, problem));
         }
-        let mut values = vec![Vec::new(); names.len()];
-        let mut times: Vec<SimTime> = Vec::new();
+        let mut table = Self {
+            spans: Vec::new(),
+            values: vec![Vec::new(); names.len()],
+            names,
+        };
+        let mut times = Vec::new();
         for (line, text) in lines {
-            let number = |column: &str, text: &str, most: f64| match text.parse::<f64>() {
-                Ok(value) if (0.0..=most).contains(&value) => Ok(value),
-                _ => Err(wrong(
-                    line,
-                    format!("{column}: expected a number from 0 to {most}, found {text:?}"),
-                )),
-            };
-            let mut fields = text.split(',');
-            let time_s = number(first, fields.next().unwrap_or(""), 1e9)?;
-            let time = SimTime::from_seconds(time_s);
-            if times.last().is_some_and(|&last| time <= last) {
-                return Err(wrong(
-                    line,
-                    format!("{first}: must be after that of the line above"),
-                ));
-            }
-            for (column, list) in values.iter_mut().enumerate() {
-                let name = &names[column];
-                let Some(field) = fields.next() else {
-                    return Err(wrong(
-                        line,
-                        format!("{name}: is missing; was the file cut off?"),
-                    ));
-                };
-                let ended = list.len() < times.len();
-                if field.is_empty() {
-                    continue;
-                }
-                if ended {
-                    let problem = format!("{name}: has a value after it had ended");
-                    return Err(wrong(line, problem));
-                }
-                list.push(number(name, field, MAX_PERCENT)?);
-            }
-            if fields.next().is_some() {
-                let problem = format!("more fields than the {} of the header", names.len() + 1);
-                return Err(wrong(line, problem));
-            }
-            times.push(time);
+            table
+                .push(first, text, &mut times)
+                .map_err(|problem| wrong(line, problem))?;
         }
-        let mut spans: Vec<SimTime> = times.windows(2).map(|w| w[1].since(w[0])).collect();
-        let Some(&last) = spans.last() else {
+        table.spans = times.windows(2).map(|w| w[1].since(w[0])).collect();
+        let Some(&last) = table.spans.last() else {
             return Err(wrong(1, "needs at least two lines of values".into()));
         };
-        spans.push(last);
-        Ok(Self {
-            names,
-            spans,
-            values,
-        })
+        table.spans.push(last);
+        Ok(table)
+    }
+
+    /// Takes in the line `text`, of which `first` names the time; gives what is wrong with it.
+    fn push(&mut self, first: &str, text: &str, times: &mut Vec<SimTime>) -> Result<(), String> {
+        let mut fields = text.split(',');
+        let time_s = number(first, fields.next().unwrap_or(""), MAX_TIME_S)?;
+        let time = SimTime::from_seconds(time_s);
+        if times.last().is_some_and(|&last| time <= last) {
+            return Err(format!("{first}: must be after that of the line above"));
+        }
+        for (name, list) in self.names.iter().zip(&mut self.values) {
+            let Some(field) = fields.next() else {
+                return Err(format!("{name}: is missing; was the file cut off?"));
+            };
+            let ended = list.len() < times.len();
+            match (field, ended) {
+                ("", _) => {}
+                (_, true) => return Err(format!("{name}: has a value after it had ended")),
+                (value, false) => list.push(number(name, value, MAX_PERCENT)?),
+            }
+        }
+        if fields.next().is_some() {
+            let count = self.names.len() + 1;
+            return Err(format!("more fields than the {count} of the header"));
+        }
+        times.push(time);
+        Ok(())
     }
 
     /// Names of the columns, without that of the times.
@@ -182,6 +175,16 @@ impl Columns {
     pub fn steps(&self, column: usize) -> impl Iterator<Item = (SimTime, f64)> + '_ {
         let values = self.values.get(column).into_iter().flatten();
         self.spans.iter().copied().zip(values.copied())
+    }
+}
+
+/// The number `text` from 0 to `most`.
+fn number(column: &str, text: &str, most: f64) -> Result<f64, String> {
+    match text.parse() {
+        Ok(value) if (0.0..=most).contains(&value) => Ok(value),
+        _ => Err(format!(
+            "{column}: expected a number from 0 to {most}, found {text:?}"
+        )),
     }
 }
 
@@ -214,7 +217,10 @@ mod tests {
     #[test]
     fn errors_name_the_line_and_the_column() {
         check("", "cpu.csv:1: the first column must be time_s, found \"\"");
-        check("time_s\n", "cpu.csv:1: needs 1 to 10000 columns, found 0");
+        check(
+            "time_s\n",
+            "cpu.csv:1: needs 1 to 10000 columns, each with a name",
+        );
         check(
             "time_s,a\n0,1\n",
             "cpu.csv:1: needs at least two lines of values",

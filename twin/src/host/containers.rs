@@ -83,6 +83,12 @@ impl Host {
         self.containers.iter().filter(runs).any(|run| run.id == id)
     }
 
+    /// Whether a container that runs holds no memory.
+    pub(crate) fn container_waits(&self) -> bool {
+        let waits = |run: &ContainerRun| run.stage == Stage::Running && !run.seated;
+        self.containers.iter().any(waits)
+    }
+
     /// Gives all that run their memory but those `waiting`, whether or not it is free.
     pub(crate) fn take_seats(&mut self, waiting: &[ContainerId]) {
         for run in &mut self.containers {

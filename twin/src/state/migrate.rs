@@ -280,7 +280,8 @@ impl State {
         }
         let destination = &self.hosts[moving.course.to.index()];
         let lifecycle = destination.lifecycle;
-        if lifecycle.accepts() && lifecycle.serves() && destination.queue.is_empty() {
+        let nobody_waits = destination.queue.is_empty() && !destination.container_waits();
+        if lifecycle.accepts() && lifecycle.serves() && nobody_waits {
             match self.hold_destination(world, place) {
                 Some(ready_at) if ready_at > self.now => self.await_model(place, ready_at),
                 Some(_) => self.begin_migration(world, place, sink),

@@ -239,7 +239,7 @@ impl<'a> Change<'a> {
         if !alone.host.lifecycle.serves() {
             return;
         }
-        if !alone.host.seat_containers() {
+        if !alone.host.containers.is_empty() && !alone.host.seat_containers() {
             return;
         }
         while let Some(&fragment) = alone.host.queue.front() {

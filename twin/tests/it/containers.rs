@@ -435,3 +435,132 @@ fn runs_with_containers_are_the_same_bytes_every_time_and_through_snapshots() {
     };
     assert_eq!(run(), run());
 }
+
+/// What is wrong with a world that has `containers`.
+#[track_caller]
+fn check_refused(containers: &str, expected: &str) {
+    let text = format!("{}{containers}", toml_of(&world(2, "", "")));
+    let error = World::parse(&text, "w.toml", None).expect_err("it is wrong");
+    assert_eq!(error.to_string(), format!("w.toml: {expected}"));
+}
+
+#[test]
+fn errors_name_the_field_and_the_way_out() {
+    let good = container("host = \"two-here-02\"", "{ duration_s = 1, vcpus = 1 }");
+    check_refused(
+        &good.replace("two-here-02", "two-here-03"),
+        "containers[0].host: unknown host \"two-here-03\", did you mean \"two-here-01\"?",
+    );
+    check_refused(
+        &good.replace("vcpus = 2", "vcpus = 0"),
+        "containers[0].vcpus: must be finite and above zero, found 0",
+    );
+    check_refused(
+        &good.replace("vcpus = 2", "vcpus = 2\nstart_s = 5\nstop_s = 5"),
+        "containers[0].stop_s: must be after start_s = 5, found 5",
+    );
+    check_refused(
+        &good.replace("vcpus = 2", "vcpus = 2\nplacement = \"first-fit\""),
+        "containers[0].placement: has no meaning where host is given; leave one of them out",
+    );
+    check_refused(
+        &good.replace("vcpus = 2", "vcpus = 2\nram_mib = 2000"),
+        "containers: hold 2000 MiB on host \"two-here-02\", which has 1000",
+    );
+    check_refused(
+        &good
+            .replace("host = \"two-here-02\"", "placement = \"first-fit\"")
+            .replace("vcpus = 2", "vcpus = 3"),
+        "containers[0].placement: no host has 0 MiB and 3 vCPUs left for it",
+    );
+    check_refused(
+        &good.replace("duration_s = 1", "duration_s = 1e-6"),
+        "containers[0].demand: step 0 lasts 0.000001000 s; at least 0.001000000 s are needed",
+    );
+    check_refused(
+        &good.replace("vcpus = 1 }", "vcpus = 1e9 }"),
+        "containers[0].demand: step 0 wants 1000000000000 MIPS; at most 1000000 are possible",
+    );
+    check_refused(
+        &(good.clone() + &good),
+        "containers[1].name: \"c\" is already taken; give it another name",
+    );
+    check_refused(
+        &(good.replace("\"c\"", "\"c-01\"") + &good.replace("\"c\"", "\"c\"\ncount = 2")),
+        "containers: two are called \"c-01\"; give one another name",
+    );
+    let read = "[[containers]]\nname = \"c\"\nvcpus = 1\ndemand = { kind = \"columns\", file = \"x.csv\", column = \"a\" }\n";
+    check_refused(
+        read,
+        "containers[0].demand.file: no file \"x.csv\" is part of the program",
+    );
+}
+
+#[test]
+fn demand_is_read_from_tables_and_recordings() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let write = |name: &str, text: &str| {
+        std::fs::write(folder.path().join(name), text).expect("written");
+    };
+    write("cpu.csv", "time_s,vm000,vm001\n0,50,100\n300,25,\n");
+    write(
+        "recording.toml",
+        "kind = \"containers\"\nname = \"r\"\nsource = \"made up\"\nbin_s = 10\n\
+         placement = \"least-reserved\"\n[hosts]\ncount = 1\ncores = 2\ncore_mhz = 500\n",
+    );
+    write(
+        "jobs.csv",
+        "job,start_ms,duration_ms,reserved_mhz\n4,7000,20000,1000\n9,5000,10000,100\n",
+    );
+    write(
+        "demand.csv",
+        "job,duration_ms,cpu_mhz\n4,10000,100\n4,10000,750\n9,10000,40\n",
+    );
+    let group = |name: &str, demand: &str| {
+        format!("[[containers]]\nname = \"{name}\"\ncount = 2\nvcpus = 0.5\ndemand = {demand}\n")
+    };
+    let containers = group(
+        "t",
+        "{ kind = \"columns\", file = \"cpu.csv\", column = \"vm000\" }",
+    ) + &group("r", "{ kind = \"recording\", folder = \".\", job = 4 }");
+    let parse = |containers: &str| {
+        let text = format!("{}{containers}", toml_of(&world(2, "", "")));
+        World::parse(&text, "w.toml", Some(folder.path()))
+    };
+    let world = parse(&containers).expect("the files are good");
+    let demands: Vec<Vec<(f64, f64)>> = world
+        .containers
+        .list()
+        .iter()
+        .map(|c| {
+            let steps = c.demand.steps().iter();
+            steps
+                .map(|s| (s.until.seconds(), s.rate.mhz() / 1000.0))
+                .collect()
+        })
+        .collect();
+    // Of half a virtual CPU: 50 and 25 %, then 100 % of a column that ends; 100 and 750 of 1,000
+    // MHz, then 40 of 100.
+    assert_eq!(
+        demands,
+        [
+            vec![(300.0, 0.25), (600.0, 0.125)],
+            vec![(300.0, 0.5)],
+            vec![(10.0, 0.05), (20.0, 0.375)],
+            vec![(10.0, 0.2)],
+        ]
+    );
+    // What is read is part of the world.
+    write("cpu.csv", "time_s,vm000,vm001\n0,50,100\n300,26,\n");
+    assert_ne!(parse(&containers).expect("it is good").hash, world.hash);
+    let error = parse(&containers.replace("vm000", "vm001")).expect_err("there is no third");
+    assert_eq!(
+        error.to_string(),
+        "w.toml: containers[0].demand.column: only 1 from there on; lower count"
+    );
+    let error = parse(&containers.replace("job = 4", "job = 5")).expect_err("there is no job 5");
+    assert_eq!(
+        error.to_string(),
+        "w.toml: containers[1].demand.job: . has no job 5"
+    );
+}

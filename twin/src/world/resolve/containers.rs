@@ -17,7 +17,10 @@ use crate::world::containers::{
 use crate::world::file::WorldFile;
 use crate::world::{HostSpec, VmSize};
 
-/// Demand over time as a share of the container's size, or in virtual CPUs of the host.
+/// The shortest step of a demand: each is an event.
+const SHORTEST_STEP: SimTime = SimTime(1_000_000);
+
+/// Demand over time, in virtual CPUs of the host.
 struct Demand {
     steps: Vec<(SimTime, f64)>,
     repeat: bool,
@@ -223,6 +226,10 @@ impl Check<'_> {
     ) -> Result<DemandTrace, WorldError> {
         let mut trace = DemandTrace::default();
         for (i, &(span, vcpus)) in steps.iter().enumerate() {
+            if span < SHORTEST_STEP {
+                let problem = format!("step {i} lasts {span}; at least {SHORTEST_STEP} are needed");
+                return Err(self.invalid(field, problem));
+            }
             let mips = vcpus * vcpu_mips;
             let rate = CpuRate::from_mhz(mips).ok_or_else(|| {
                 let problem = format!("step {i} wants {mips} MIPS; at most {MAX_MHZ} are possible");
