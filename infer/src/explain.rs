@@ -23,6 +23,7 @@ use twin::policy::PolicyError;
 use twin::state::{Epoch, State};
 use twin::wire::{SCHEMA, WireError};
 use twin::world::World;
+use utoipa::ToSchema;
 
 use crate::pricing::wire::Qos;
 use crate::pricing::{Budget, PricingError};
@@ -44,7 +45,8 @@ pub const MAX_ALTERNATIVES: usize = 4;
 pub const FUTURES: usize = 8;
 
 /// An explanation, as it is sent.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct Explanation {
     /// Version of the schema: [`SCHEMA`].
     pub schema: u32,
@@ -54,6 +56,7 @@ pub struct Explanation {
     pub policy: String,
     /// SHA-256 of the weights of the model that was asked, where it is one.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
     pub model_sha256: Option<Arc<str>>,
     /// Which of the service's policies was asked.
     pub role: Role,
@@ -65,6 +68,7 @@ pub struct Explanation {
     /// Whether the scores are those of the model that decided; they are not there if not.
     pub scored: bool,
     /// Futures over which decisions were priced; 0 where there was no time.
+    #[schema(value_type = u32)]
     pub futures: usize,
     /// Whether the time was up before every future was priced.
     pub cut_short: bool,
@@ -76,18 +80,21 @@ pub struct Explanation {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub against_nothing: Option<Qos>,
     /// Which hosts could not be turned on or off, and why.
+    #[schema(max_items = 1_000)]
     pub power_excluded: Vec<Exclusion>,
     /// Why no further host was turned on or off, where that was asked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub power_ended: Option<Choice>,
     /// The actions, in the order of the decision.
+    #[schema(max_items = 32)]
     pub actions: Vec<Action>,
     /// Actions beyond those that are explained.
+    #[schema(value_type = u64)]
     pub actions_left_out: usize,
 }
 
 /// One action of a decision.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Action {
     /// What is done.
     #[serde(flatten)]
@@ -98,13 +105,15 @@ pub struct Action {
     pub against_without: Option<Qos>,
     /// The answers that it was chosen from: for a host whether to turn it, for a request its
     /// variant and then the host of each fragment. A question with one answer is not asked.
+    #[schema(max_items = 17)]
     pub choices: Vec<Choice>,
     /// What was ruled out, and why.
+    #[schema(max_items = 1_000)]
     pub excluded: Vec<Exclusion>,
 }
 
 /// What an action does.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum What {
     /// Turns a host on or off.
@@ -125,6 +134,7 @@ pub enum What {
         /// The variant.
         variant: String,
         /// Positions of the hosts of its fragments.
+        #[schema(max_items = 16)]
         hosts: Vec<u32>,
     },
     /// Moves a fragment.

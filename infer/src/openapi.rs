@@ -29,6 +29,16 @@ problem document (RFC 9457) that names the wrong field.";
 const EXAMPLE_REQUEST: &str = include_str!("../examples/request.json");
 /// The answer to it.
 const EXAMPLE_RESPONSE: &str = include_str!("../examples/response.json");
+/// A request for a decision on the fleet that is kept.
+pub(crate) const FLEET_DECISION: &str = include_str!("../examples/fleet-decision.json");
+/// What happened in the fleet.
+pub(crate) const TELEMETRY: &str = include_str!("../examples/telemetry.json");
+/// Decisions to be priced.
+pub(crate) const WHAT_IF: &str = include_str!("../examples/what-if.json");
+/// A decision to be held against the rules.
+pub(crate) const VALIDATE: &str = include_str!("../examples/validate.json");
+/// What became of requests.
+pub(crate) const OUTCOMES: &str = include_str!("../examples/outcomes.json");
 
 /// An operation: a method and a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

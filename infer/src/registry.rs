@@ -23,6 +23,7 @@ use thiserror::Error;
 use twin::policy::PolicyError;
 use twin::stream;
 use twin::world::World;
+use utoipa::ToSchema;
 
 pub use entry::{Entry, Facts, Origin};
 
@@ -34,7 +35,8 @@ pub const MAX_HELD: usize = 16;
 pub const MAX_PREVIOUS: usize = 8;
 
 /// Which of the service's policies is asked.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = PolicyRole)]
 #[serde(rename_all = "kebab-case")]
 pub enum Role {
     /// The one that decides.

@@ -63,7 +63,6 @@ use axum::Router;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{delete, get, post};
 use axum_server::Handle;
 use thiserror::Error;
 use tokio::net::TcpListener;
@@ -81,14 +80,9 @@ use self::fleet::KeptFleet;
 pub(crate) use self::guard::REQUEST_ID_CHARS;
 use self::guard::guard;
 use self::health::{Health, HealthStatus};
-use self::limits::limits;
-use self::log::{list_decisions, outcomes, show_decision};
 use self::pool::Pool;
 use self::problem::STATUSES;
 pub use self::problem::wire_problem;
-use self::ready::readyz;
-use self::validate::validate;
-use self::what_if::what_if;
 use crate::config;
 use crate::decider::Decider;
 use crate::fleet::LiveFleet;
@@ -351,7 +345,21 @@ impl App {
 /// Every operation, with its description.
 pub(crate) fn operations() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::new()
-        .routes(routes!(decisions::decisions))
+        .routes(routes!(decisions::decisions, log::list_decisions))
+        .routes(routes!(log::show_decision))
+        .routes(routes!(validate::validate))
+        .routes(routes!(what_if::what_if))
+        .routes(routes!(explain::explain))
+        .routes(routes!(log::outcomes))
+        .routes(routes!(fleet::fleet, fleet::put_fleet))
+        .routes(routes!(fleet::drift))
+        .routes(routes!(fleet::telemetry))
+        .routes(routes!(models::list, models::load))
+        .routes(routes!(models::act, models::unload))
+        .routes(routes!(models::roll_back))
+        .routes(routes!(models::end_shadow))
+        .routes(routes!(limits::limits))
+        .routes(routes!(ready::readyz))
         .routes(routes!(dashboard::history))
         .routes(routes!(health::healthz))
         .routes(routes!(health::metrics_page))
@@ -361,19 +369,6 @@ pub(crate) fn operations() -> OpenApiRouter<Arc<App>> {
 fn router(app: Arc<App>) -> Router {
     let (router, _) = operations().split_for_parts();
     router
-        .merge(fleet::routes())
-        .route("/v1/decisions", get(list_decisions))
-        .route("/v1/decisions/{id}", get(show_decision))
-        .route("/v1/outcomes", post(outcomes))
-        .route("/v1/decisions:validate", post(validate))
-        .route("/v1/what-if", post(what_if))
-        .route("/v1/explain/{id}", get(explain::explain))
-        .route("/v1/models", get(models::list).post(models::load))
-        .route("/v1/models:rollback", post(models::roll_back))
-        .route("/v1/models:end-shadow", post(models::end_shadow))
-        .route("/v1/models/{key}", delete(models::unload).post(models::act))
-        .route("/v1/limits", get(limits))
-        .route("/readyz", get(readyz))
         .merge(dashboard::pages())
         .merge(document::pages())
         .fallback(not_found)

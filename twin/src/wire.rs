@@ -214,6 +214,7 @@ pub struct HostState<'a> {
         skip_serializing_if = "Vec::is_empty",
         deserialize_with = "bounded::<_, _, MAX_CONTAINERS>"
     )]
+    #[cfg_attr(feature = "openapi", schema(max_items = 10_000))]
     pub waiting_containers: Vec<Cow<'a, str>>,
 }
 
@@ -497,7 +498,7 @@ pub struct DecisionResponse<'a> {
         skip_serializing_if = "Option::is_none",
         deserialize_with = "present"
     )]
-    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, pattern = "^[0-9]{1,20}$"))]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, pattern = "^[0-9]{20}$"))]
     pub id: Option<DecisionId>,
     /// Version of the schema: [`SCHEMA`].
     pub schema: u32,
@@ -547,6 +548,7 @@ pub struct InputRange<'a> {
     pub outside_share: f64,
     /// The first of these features, as `host.utilization`.
     #[serde(borrow)]
+    #[cfg_attr(feature = "openapi", schema(max_items = 8))]
     pub outside: Vec<Cow<'a, str>>,
     /// Whether search on the twin took the decision in place of the model.
     pub searched: bool,

@@ -8,6 +8,7 @@ use twin::ids::{ApplicationId, HostId, VariantId};
 use twin::observation::Observation;
 use twin::policy::{Policy, PolicyError};
 use twin::sequence::{Chooser, Context, Question, Stepwise};
+use utoipa::ToSchema;
 
 use super::{MAX_ACTIONS, MAX_LISTED};
 use crate::pricing::wire::{Estimate, Qos};
@@ -53,14 +54,18 @@ pub enum Candidate {
 }
 
 /// A question as it is told.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct Choice {
     /// What was asked: `power`, `variant` or `place`.
+    #[schema(pattern = "^(power|variant|place)$")]
     pub question: &'static str,
     /// Position of the fragment, where a host was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<u16>)]
     pub fragment: Option<usize>,
     /// Number of possible answers.
+    #[schema(value_type = u64)]
     pub answers: usize,
     /// The answer that was given, where it was among them.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -73,11 +78,13 @@ pub struct Choice {
     pub against_runner_up: Option<Qos>,
     /// The best of the possible answers and the one that was given: by score where there are
     /// scores, else by estimate.
+    #[schema(max_items = 17)]
     pub candidates: Vec<Listed>,
 }
 
 /// An answer as it is told.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct Listed {
     /// What it is: the name of a host or a variant, `none` for turning no host.
     pub answer: String,
@@ -86,9 +93,11 @@ pub struct Listed {
     pub host: Option<u32>,
     /// The network's score; higher is better.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<f64>)]
     pub score: Option<f32>,
     /// The share of this answer in the softmax of the scores.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 0, maximum = 1)]
     pub probability: Option<f64>,
     /// The quick estimate of its penalty, in s.
     #[serde(skip_serializing_if = "Option::is_none")]

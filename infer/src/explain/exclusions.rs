@@ -12,6 +12,7 @@ use twin::host::Lifecycle;
 use twin::ids::HostId;
 use twin::observation::Observation;
 use twin::world::Fragment;
+use utoipa::ToSchema;
 
 use super::choices::{Asked, Candidate};
 
@@ -19,7 +20,7 @@ use super::choices::{Asked, Candidate};
 const MOST_NAMED: usize = 16;
 
 /// Why something was ruled out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Reason {
     /// The host is off, and this decision does not turn it on.
@@ -43,20 +44,25 @@ pub enum Reason {
 }
 
 /// Things that were ruled out for one reason.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct Exclusion {
     /// Why.
     pub reason: Reason,
     /// Position of the fragment that it is about, where it is about one.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<u16>)]
     pub fragment: Option<usize>,
     /// How many hosts.
+    #[schema(value_type = u64)]
     pub host_count: usize,
     /// The first of them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(max_items = 16)]
     pub hosts: Vec<u32>,
     /// The variants, where it is about variants.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(max_items = 256)]
     pub variants: Vec<String>,
 }
 

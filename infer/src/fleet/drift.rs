@@ -26,6 +26,7 @@ use twin::ids::{HostId, RequestId};
 use twin::live::{Expected, Fact, HostMeter, Sample};
 use twin::units::SimTime;
 use twin::world::World;
+use utoipa::ToSchema;
 
 use super::window::Window;
 
@@ -46,7 +47,7 @@ const LEAST_DEVIATION: [f64; QUANTITIES] = [1e-3, 1e-2, 1e-4, 1e-4];
 const QUANTITIES: usize = 4;
 
 /// What is compared.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Quantity {
     /// Share of a host's virtual CPUs in use.
@@ -112,7 +113,8 @@ struct Found {
 }
 
 /// Prediction and observation have parted.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct DriftAlarm {
     /// When the test signaled.
     pub at_ns: u64,
@@ -134,7 +136,8 @@ pub struct DriftAlarm {
 }
 
 /// The errors of one quantity in numbers.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct Errors {
     /// Comparisons so far.
     pub count: u64,
@@ -152,32 +155,40 @@ pub struct Errors {
 pub type ErrorsByQuantity = BTreeMap<&'static str, Errors>;
 
 /// The drift of a host.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct HostDrift {
     /// Position of the host.
     pub host: u32,
     /// Its name.
     pub name: String,
     /// Its errors.
+    #[schema(value_type = BTreeMap<String, Errors>)]
     pub errors: ErrorsByQuantity,
 }
 
 /// The drift of a fleet.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct DriftReport {
     /// Version of the schema.
     pub schema: u32,
     /// Where the fleet's clock stands.
     pub now_ns: u64,
     /// The most values that errors are taken over.
+    #[schema(value_type = u32)]
     pub window: usize,
     /// Units of the quantities.
+    #[schema(value_type = BTreeMap<String, String>)]
     pub units: BTreeMap<&'static str, &'static str>,
     /// All hosts together.
+    #[schema(value_type = BTreeMap<String, Errors>)]
     pub overall: ErrorsByQuantity,
     /// Hosts of which there are values.
+    #[schema(max_items = 100_000)]
     pub hosts: Vec<HostDrift>,
     /// The last alarms, the latest last.
+    #[schema(max_items = 256)]
     pub alarms: Vec<DriftAlarm>,
 }
 

@@ -6,6 +6,8 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use twin::decision_log::{Decision, DecisionId, Entry, LogError, Mode, Outcome, Record};
+use twin::wire::{DecisionRequest, DecisionResponse, FleetDecisionRequest};
+use utoipa::ToSchema;
 
 /// The version of these documents.
 pub const SCHEMA: u32 = 1;
@@ -13,11 +15,13 @@ pub const SCHEMA: u32 = 1;
 const LISTED_BYTES: usize = 64 << 10;
 
 /// A decision, whole.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct DecisionView<'a> {
     /// [`SCHEMA`].
     pub schema: u32,
     /// Its id.
+    #[schema(value_type = String, pattern = "^[0-9]{20}$")]
     pub id: DecisionId,
     /// When it was answered, as RFC 3339 tells times.
     pub at: String,
@@ -30,15 +34,38 @@ pub struct DecisionView<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub client: Option<Cow<'a, str>>,
     /// How it was asked, and what.
+    #[schema(value_type = AskedView<'a>)]
     pub mode: Mode<'a>,
     /// What was answered.
+    #[schema(value_type = DecisionResponse<'a>)]
     pub response: &'a RawValue,
     /// What became of its requests, as far as it was told lately.
+    #[schema(max_items = 16_384)]
     pub outcomes: Vec<OutcomeView>,
 }
 
+/// How a decision was asked for, and what: [`Mode`] in the description of the service.
+#[derive(Debug, ToSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[schema(as = Asked)]
+pub enum AskedView<'a> {
+    /// With the state.
+    Stateless {
+        /// The body.
+        request: DecisionRequest<'a>,
+    },
+    /// On the fleet that the service keeps.
+    Stateful {
+        /// The body.
+        requests: FleetDecisionRequest<'a>,
+        /// The last record that the fleet had taken in.
+        telemetry: Option<u64>,
+    },
+}
+
 /// What became of a request.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct OutcomeView {
     /// Its number.
     pub request: u64,
@@ -46,15 +73,18 @@ pub struct OutcomeView {
     pub answered: bool,
     /// How long its users waited.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 0)]
     pub response_s: Option<f64>,
     /// Whether its deadline was missed.
     pub late: bool,
 }
 
 /// A decision in a list: without what was asked.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct DecisionSummary {
     /// Its id.
+    #[schema(value_type = String, pattern = "^[0-9]{20}$")]
     pub id: DecisionId,
     /// When it was answered.
     pub at: String,
@@ -67,21 +97,26 @@ pub struct DecisionSummary {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub client: Option<String>,
     /// `stateless` or `stateful`.
+    #[schema(pattern = "^state(less|ful)$")]
     pub mode: &'static str,
     /// What was answered, unless it is long.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<DecisionResponse<'static>>)]
     pub response: Option<Box<RawValue>>,
 }
 
 /// A list of decisions.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct DecisionList {
     /// [`SCHEMA`].
     pub schema: u32,
     /// The decisions.
+    #[schema(max_items = 100)]
     pub decisions: Vec<DecisionSummary>,
     /// What to ask for with `after` to go on; not there at the end.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, pattern = "^[0-9]{20}$")]
     pub next: Option<DecisionId>,
 }
 

@@ -14,6 +14,7 @@ use twin::wire::{
     bounded, check_schema, from_json, present,
 };
 use twin::world::World;
+use utoipa::ToSchema;
 
 use super::{
     FUTURES, MAX_ALTERNATIVES, MAX_FUTURES, MAX_HORIZON_INTERVALS, MIN_FUTURES, Plan, QosEstimate,
@@ -27,7 +28,7 @@ pub const TIME: Duration = Duration::from_secs(5);
 const MAX_NAME_CHARS: usize = 100;
 
 /// Asks what decisions are expected to lead to.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WhatIfRequest<'a> {
     /// Version of the schema: [`SCHEMA`].
@@ -49,6 +50,7 @@ pub struct WhatIfRequest<'a> {
         default,
         deserialize_with = "bounded::<_, _, MAX_ALTERNATIVES>"
     )]
+    #[schema(max_items = 64)]
     pub alternatives: Vec<Alternative<'a>>,
     /// Whether the service's own decision is priced as well, and compared with.
     #[serde(default)]
@@ -59,6 +61,7 @@ pub struct WhatIfRequest<'a> {
         skip_serializing_if = "Option::is_none",
         deserialize_with = "present"
     )]
+    #[schema(value_type = Option<u32>, minimum = 2, maximum = 512)]
     pub futures: Option<usize>,
     /// Intervals from now over which hosts are billed and requests arrive; if absent, as long as
     /// the oracle looks ahead.
@@ -67,6 +70,7 @@ pub struct WhatIfRequest<'a> {
         skip_serializing_if = "Option::is_none",
         deserialize_with = "present"
     )]
+    #[schema(minimum = 1, maximum = 240)]
     pub horizon_intervals: Option<u32>,
     /// What is decided later: `greedy` by what is found then, or `held` as it is decided after
     /// doing nothing, which prices the change itself; `greedy` if absent.
@@ -85,11 +89,12 @@ pub struct WhatIfRequest<'a> {
         skip_serializing_if = "Option::is_none",
         deserialize_with = "present"
     )]
+    #[schema(minimum = 1, maximum = 20_000)]
     pub time_budget_ms: Option<u64>,
 }
 
 /// A decision to be priced.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Alternative<'a> {
     /// What the answer calls it; its position if absent.
@@ -99,6 +104,7 @@ pub struct Alternative<'a> {
         skip_serializing_if = "Option::is_none",
         deserialize_with = "present"
     )]
+    #[schema(max_length = 100)]
     pub name: Option<Cow<'a, str>>,
     /// The decision.
     #[serde(borrow)]
@@ -106,7 +112,7 @@ pub struct Alternative<'a> {
 }
 
 /// What is decided after the decision that is priced.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum ReactionName {
     /// The twin's greedy policy decides by what it finds.
@@ -244,7 +250,7 @@ impl<'a> WhatIfRequest<'a> {
 }
 
 /// A mean with its 95 % confidence interval.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Estimate {
     /// The mean.
@@ -268,7 +274,7 @@ impl From<statistics::Estimate> for Estimate {
 }
 
 /// As [`QosEstimate`].
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "the fields are those of QosEstimate")]
 pub struct Qos {
@@ -300,16 +306,18 @@ impl From<QosEstimate> for Qos {
 }
 
 /// Answers a [`WhatIfRequest`].
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WhatIfResponse<'a> {
     /// Version of the schema: [`SCHEMA`].
     pub schema: u32,
     /// Number of sampled futures.
+    #[schema(value_type = u32, minimum = 2, maximum = 512)]
     pub futures: usize,
     /// What they were drawn from.
     pub seed: u64,
     /// Time from now over which hosts are billed and requests arrive, in s.
+    #[schema(minimum = 0)]
     pub horizon_s: f64,
     /// What is decided later.
     pub reaction: ReactionName,
@@ -320,11 +328,12 @@ pub struct WhatIfResponse<'a> {
     pub service: Option<ServicePrice<'a>>,
     /// The decisions, in the order of the question.
     #[serde(borrow)]
+    #[schema(max_items = 64)]
     pub alternatives: Vec<AlternativePrice<'a>>,
 }
 
 /// The price of the service's own decision.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ServicePrice<'a> {
     /// The policy that took it; `none` where neither the policy nor the fallback did.
@@ -343,7 +352,7 @@ pub struct ServicePrice<'a> {
 }
 
 /// The price of a decision.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AlternativePrice<'a> {
     /// What the question calls it.
@@ -359,7 +368,7 @@ pub struct AlternativePrice<'a> {
 }
 
 /// Asks whether a decision can be carried out.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ValidateRequest<'a> {
     /// Version of the schema: [`SCHEMA`].
@@ -447,7 +456,7 @@ pub struct Judged {
 }
 
 /// Answers a [`ValidateRequest`].
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ValidateResponse {
     /// Version of the schema: [`SCHEMA`].
@@ -455,13 +464,14 @@ pub struct ValidateResponse {
     /// Whether the decision can be carried out.
     pub feasible: bool,
     /// Why not, in the order of the fields.
+    #[schema(max_items = 100)]
     pub violations: Vec<Violation>,
     /// Whether there are more violations than are listed.
     pub more: bool,
 }
 
 /// Why a decision cannot be carried out.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Violation {
     /// Path of the field in the request.

@@ -11,6 +11,7 @@ use twin::observation::Observation;
 use twin::policy::Policy;
 use twin::state::{Epoch, State};
 use twin::world::World;
+use utoipa::ToSchema;
 
 use super::{Places, RegistryError, Source};
 
@@ -18,7 +19,7 @@ use super::{Places, RegistryError, Source};
 const TRIAL_SEED: u64 = 1;
 
 /// Where a policy is loaded from.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Origin {
     /// The policy that the service was started with.
@@ -30,21 +31,26 @@ pub enum Origin {
 }
 
 /// What is known of a model; nothing of policies that are none.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = ModelFacts)]
 pub struct Facts {
     /// The world that it was trained on.
     pub world: String,
     /// Hash of that world.
     pub world_hash: String,
     /// Seeds of its datasets and of its fit.
+    #[schema(max_items = 1_000)]
     pub training_seeds: Vec<u64>,
     /// Number of fitted parameters.
+    #[schema(value_type = u64)]
     pub parameters: usize,
     /// Whether the ranges of its inputs in training are known.
     pub has_ranges: bool,
     /// By kind of question, the regret on validation rows next to the greedy policy's, as its fit
     /// reported them.
     #[serde(default, skip_serializing_if = "serde_json::Value::is_null")]
+    #[schema(value_type = Option<Object>)]
     pub validation: serde_json::Value,
     /// What to know before it decides here, if anything.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -11,7 +11,7 @@ use axum::response::Response;
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::time::timeout;
 use twin::decision_log::{DecisionId, Json, NewDecision, with_id};
-use twin::wire::{DecisionRequest, DecisionResponse, Question};
+use twin::wire::{DecisionRequest, DecisionResponse, Problem, Question};
 
 use super::guard::{Caller, Subject};
 use super::observe::{SERVER_TIMING, server_timing};
@@ -34,10 +34,16 @@ const ID_HEADER: HeaderName = HeaderName::from_static("x-decision-id");
     path = "/v1/decisions",
     operation_id = "decide",
     tag = "decisions",
-    request_body(content = DecisionRequest, example = json!(openapi::example_request())),
+    request_body(content = Question, examples(
+        ("state" = (summary = "On a state", value = json!(openapi::example_request()))),
+        ("fleet" = (summary = "On the fleet that the service keeps",
+                    value = json!(openapi::example(openapi::FLEET_DECISION)))),
+    )),
     responses(
         (status = 200, description = "The decision.", body = DecisionResponse,
          example = json!(openapi::example_response())),
+        (status = 409, description = "No fleet is kept yet, or its clock is beyond this time.",
+         body = Problem, content_type = "application/problem+json"),
         BodyRefusals,
     ),
     security(("bearer" = []), ()),

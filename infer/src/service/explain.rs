@@ -3,15 +3,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Deserialize;
 use twin::decision_log::DecisionId;
+use twin::wire::Problem;
+use utoipa::IntoParams;
 
-use super::problem::Refusal;
+use super::problem::{ParameterRefusals, Refusal, parameter};
 use super::{App, json};
-use crate::explain::{self, ExplainError};
+use crate::explain::{self, ExplainError, Explanation};
 use crate::pricing::{Budget, MIN_FUTURES, PricingError};
 use crate::recent::Recorded;
 use crate::source::Source;
@@ -24,23 +27,48 @@ const MAX_TIME: Duration = Duration::from_secs(20);
 pub(super) const MAX_FUTURES: usize = 64;
 
 /// What may stand after the `?`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(super) struct Asked {
     /// Futures over which decisions are priced.
+    #[param(value_type = Option<u32>, minimum = 2, maximum = 64)]
     futures: Option<usize>,
     /// The most time that it may take, in ms.
+    #[param(minimum = 1, maximum = 20_000)]
     time_budget_ms: Option<u64>,
 }
 
+/// Explain a decision
+///
+/// Which answers there were to each of the questions of which a decision of late consists, what was
+/// ruled out and why, and what the twin makes of the runners-up.
+#[utoipa::path(
+    get,
+    path = "/v1/explain/{id}",
+    operation_id = "explain",
+    tag = "decisions",
+    params(
+        ("id" = String, Path, description = "The decision.", pattern = "^0?[0-9]{1,19}$"),
+        Asked,
+    ),
+    responses(
+        (status = 200, description = "The explanation.", body = Explanation),
+        (status = 404, description = "There is no such decision, or it is not kept any more.",
+         body = Problem, content_type = "application/problem+json"),
+        ParameterRefusals,
+    ),
+    security(("bearer" = []), ()),
+)]
 pub(super) async fn explain(
     State(app): State<Arc<App>>,
-    Path(id): Path<String>,
-    asked: Result<Query<Asked>, axum::extract::rejection::QueryRejection>,
+    id: Result<Path<String>, PathRejection>,
+    asked: Result<Query<Asked>, QueryRejection>,
 ) -> Response {
-    let explained = match asked {
-        Ok(Query(asked)) => app.explain(&id, &asked).await,
-        Err(error) => Err(Refusal::in_field("query", error.body_text())),
+    let explained = match (parameter("id", id), asked) {
+        (Ok(id), Ok(Query(asked))) => app.explain(&id, &asked).await,
+        (Err(refusal), _) => Err(refusal),
+        (_, Err(error)) => Err(Refusal::in_parameter("query", error.body_text())),
     };
     match explained {
         Ok(body) => json(StatusCode::OK, body),
@@ -53,7 +81,7 @@ impl App {
         let _admitted = self.admit()?;
         let id: DecisionId = id
             .parse()
-            .map_err(|error| Refusal::in_field("id", format!("{error}")))?;
+            .map_err(|error| Refusal::in_parameter("id", format!("{error}")))?;
         let (futures, time) = bounds(asked)?;
         self.compute(time, move |app, budget| {
             app.explain_now(id, futures, budget)
@@ -103,12 +131,12 @@ fn bounds(asked: &Asked) -> Result<(usize, Duration), Refusal> {
     let futures = asked.futures.unwrap_or(explain::FUTURES);
     if !(MIN_FUTURES..=MAX_FUTURES).contains(&futures) {
         let problem = format!("must lie between {MIN_FUTURES} and {MAX_FUTURES}, found {futures}");
-        return Err(Refusal::in_field("futures", problem));
+        return Err(Refusal::in_parameter("futures", problem));
     }
     let time = asked.time_budget_ms.map_or(TIME, Duration::from_millis);
     if time.is_zero() || time > MAX_TIME {
         let problem = format!("must lie between 1 and {}", MAX_TIME.as_millis());
-        return Err(Refusal::in_field("time_budget_ms", problem));
+        return Err(Refusal::in_parameter("time_budget_ms", problem));
     }
     Ok((futures, time))
 }

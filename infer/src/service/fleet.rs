@@ -8,28 +8,30 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use axum::Router;
 use axum::extract::{RawQuery, Request, State};
 use axum::http::StatusCode;
 use axum::response::Response;
-use axum::routing::{get, post};
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::{Mutex, MutexGuard};
 use tokio::time::timeout;
 use twin::units::SimTime;
 use twin::wire::{
-    DecisionRequest, FleetDecisionRequest, FleetResponse, TelemetryRequest, TelemetryResponse,
+    DecisionRequest, FleetDecisionRequest, FleetResponse, Problem, TelemetryRequest,
+    TelemetryResponse,
 };
 use twin::world::World;
+use utoipa::{IntoParams, ToSchema};
 
 use super::decisions::Taken;
 use super::guard::Caller;
-use super::problem::Refusal;
+use super::problem::{BodyRefusals, ParameterRefusals, Refusal, Refusals};
 use super::{App, INLINE_BYTES, WAIT_LIMIT, json};
 use crate::decider::Decider;
+use crate::fleet::drift::DriftReport;
 use crate::fleet::{Ask, FleetError, FleetInput, FleetLog, LiveFleet, decide};
 use crate::history::FleetSample;
 use crate::log::Records;
+use crate::openapi;
 use crate::recent::Situation;
 
 /// What is said where there is no fleet.
@@ -67,27 +69,108 @@ impl KeptFleet {
     }
 }
 
-/// The routes of the fleet.
-pub(super) fn routes() -> Router<Arc<App>> {
-    Router::new()
-        .route("/v1/fleet", get(fleet).put(put_fleet))
-        .route("/v1/fleet/drift", get(drift))
-        .route("/v1/telemetry", post(telemetry))
+/// What may stand after the `?`, in the description.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "only its description is used")]
+pub(super) struct FleetQuery {
+    /// Whether the whole state is told, or numbers only; the state if absent.
+    view: Option<FleetDetail>,
 }
 
-async fn put_fleet(State(app): State<Arc<App>>, request: Request) -> Response {
+/// How much of the fleet is told.
+#[derive(ToSchema)]
+#[serde(rename_all = "kebab-case")]
+#[expect(dead_code, reason = "only its description is used")]
+enum FleetDetail {
+    /// The whole state.
+    State,
+    /// Numbers only.
+    Summary,
+}
+
+/// Take a whole state as that of the fleet
+///
+/// From then on the service keeps the fleet in step with what it is told, and decides on it. What
+/// was known of the fleet before is forgotten.
+#[utoipa::path(
+    put,
+    path = "/v1/fleet",
+    operation_id = "put_fleet",
+    tag = "fleet",
+    request_body(content = DecisionRequest, example = json!(openapi::example_request())),
+    responses(
+        (status = 200, description = "The fleet in numbers, without its state.", body = FleetResponse),
+        BodyRefusals,
+    ),
+    security(("bearer" = []), ()),
+)]
+pub(super) async fn put_fleet(State(app): State<Arc<App>>, request: Request) -> Response {
     respond(&app, app.put_fleet(request).await)
 }
 
-async fn fleet(State(app): State<Arc<App>>, RawQuery(query): RawQuery) -> Response {
+/// Tell the fleet that is kept
+///
+/// Where its live twin has it by now.
+#[utoipa::path(
+    get,
+    path = "/v1/fleet",
+    operation_id = "fleet",
+    tag = "fleet",
+    params(FleetQuery),
+    responses(
+        (status = 200, description = "The fleet.", body = FleetResponse),
+        (status = 409, description = "No fleet is kept yet.",
+         body = Problem, content_type = "application/problem+json"),
+        ParameterRefusals,
+    ),
+    security(("bearer" = []), ()),
+)]
+pub(super) async fn fleet(State(app): State<Arc<App>>, RawQuery(query): RawQuery) -> Response {
     respond(&app, app.fleet(query.as_deref()).await)
 }
 
-async fn drift(State(app): State<Arc<App>>) -> Response {
+/// Hold predictions against observations
+///
+/// How far the live twin's utilization, power, response times and durations are from those that
+/// telemetry tells, by host, and which of these errors have changed.
+#[utoipa::path(
+    get,
+    path = "/v1/fleet/drift",
+    operation_id = "drift",
+    tag = "fleet",
+    responses(
+        (status = 200, description = "The drift.", body = DriftReport),
+        (status = 409, description = "No fleet is kept yet.",
+         body = Problem, content_type = "application/problem+json"),
+        Refusals,
+    ),
+    security(("bearer" = []), ()),
+)]
+pub(super) async fn drift(State(app): State<Arc<App>>) -> Response {
     respond(&app, app.drift().await)
 }
 
-async fn telemetry(State(app): State<Arc<App>>, request: Request) -> Response {
+/// Tell what happened in the fleet
+///
+/// Arrivals, starts, ends, lives of hosts and measurements, in any order. Which fields a delta has
+/// follows from its kind. What cannot be true of the fleet is refused as a whole, and what changes
+/// nothing is told.
+#[utoipa::path(
+    post,
+    path = "/v1/telemetry",
+    operation_id = "tell",
+    tag = "fleet",
+    request_body(content = TelemetryRequest, example = json!(openapi::example(openapi::TELEMETRY))),
+    responses(
+        (status = 200, description = "What became of it.", body = TelemetryResponse),
+        (status = 409, description = "No fleet is kept yet, or its clock is beyond this time.",
+         body = Problem, content_type = "application/problem+json"),
+        BodyRefusals,
+    ),
+    security(("bearer" = []), ()),
+)]
+pub(super) async fn telemetry(State(app): State<Arc<App>>, request: Request) -> Response {
     respond(&app, app.note(request).await)
 }
 
@@ -164,9 +247,7 @@ impl App {
             Some("view=summary") => false,
             Some(_) => {
                 let detail = "expected ?view=state, ?view=summary or nothing";
-                let mut refusal = Refusal::new(StatusCode::BAD_REQUEST, detail);
-                refusal.field = Some("view".into());
-                return Err(refusal);
+                return Err(Refusal::in_parameter("view", detail));
             }
         };
         let _admitted = self.admit()?;

@@ -2,18 +2,21 @@
 
 use std::sync::Arc;
 
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Query, Request, State};
 use axum::http::{StatusCode, Uri};
 use axum::response::Response;
 use serde::Deserialize;
 use tokio::runtime::{Handle, RuntimeFlavor};
 use twin::decision_log::{DecisionId, Kind, Log, LogError, Outcome, Reader, Record};
-use twin::wire::{OutcomesRequest, OutcomesResponse, SCHEMA};
+use twin::wire::{OutcomesRequest, OutcomesResponse, Problem, SCHEMA};
+use utoipa::{IntoParams, ToSchema};
 
-use super::problem::Refusal;
+use super::problem::{BodyRefusals, ParameterRefusals, Refusal, parameter};
 use super::{App, json};
 use crate::log::KeepError;
 use crate::log::view::{self, DecisionList, DecisionSummary, DecisionView};
+use crate::openapi;
 
 /// Decisions in a list unless the request says otherwise, and the most of them.
 const LISTED: usize = 20;
@@ -22,12 +25,30 @@ const MOST_LISTED: usize = 100;
 const LOOK_THROUGH_BYTES: u64 = 64 << 20;
 
 /// What is asked of a list.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(super) struct ListQuery {
+    /// The decision after which the list goes on, as `next` told it.
+    #[param(pattern = "^0?[0-9]{1,19}$")]
     after: Option<String>,
+    /// The most decisions; 20 if absent.
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 100)]
     limit: Option<String>,
+    /// Which come first: `newest` or `oldest`; `newest` if absent.
+    #[param(value_type = Option<Order>)]
     order: Option<String>,
+}
+
+/// Which decisions come first.
+#[derive(ToSchema)]
+#[serde(rename_all = "kebab-case")]
+#[expect(dead_code, reason = "only its description is used")]
+enum Order {
+    /// The last.
+    Newest,
+    /// The first.
+    Oldest,
 }
 
 /// The same, checked.
@@ -38,6 +59,23 @@ struct List {
     newest: bool,
 }
 
+/// List decisions
+///
+/// Those that the log of decisions holds, page by page.
+#[utoipa::path(
+    get,
+    path = "/v1/decisions",
+    operation_id = "list_decisions",
+    tag = "decisions",
+    params(ListQuery),
+    responses(
+        (status = 200, description = "The decisions.", body = DecisionList),
+        (status = 404, description = "The service keeps no log.",
+         body = Problem, content_type = "application/problem+json"),
+        ParameterRefusals,
+    ),
+    security(("bearer" = []), ()),
+)]
 pub(super) async fn list_decisions(State(app): State<Arc<App>>, uri: Uri) -> Response {
     let listed = async {
         let _admitted = app.admit()?;
@@ -51,13 +89,54 @@ pub(super) async fn list_decisions(State(app): State<Arc<App>>, uri: Uri) -> Res
     }
 }
 
-pub(super) async fn show_decision(State(app): State<Arc<App>>, Path(id): Path<String>) -> Response {
-    match app.show(&id).await {
+/// Show a decision
+///
+/// What was asked and answered, and what became of its requests.
+#[utoipa::path(
+    get,
+    path = "/v1/decisions/{id}",
+    operation_id = "decision",
+    tag = "decisions",
+    params(("id" = String, Path, description = "The decision.", pattern = "^0?[0-9]{1,19}$")),
+    responses(
+        (status = 200, description = "The decision.", body = DecisionView<'static>),
+        (status = 404, description = "There is no such decision, or no log.",
+         body = Problem, content_type = "application/problem+json"),
+        ParameterRefusals,
+    ),
+    security(("bearer" = []), ()),
+)]
+pub(super) async fn show_decision(
+    State(app): State<Arc<App>>,
+    id: Result<Path<String>, PathRejection>,
+) -> Response {
+    let shown = match parameter("id", id) {
+        Ok(id) => app.show(&id).await,
+        Err(refusal) => Err(refusal),
+    };
+    match shown {
         Ok(body) => json(StatusCode::OK, body),
         Err(refusal) => refusal.into_response(&app),
     }
 }
 
+/// Tell what became of requests
+///
+/// Goes into the log of decisions, beside what decided on them.
+#[utoipa::path(
+    post,
+    path = "/v1/outcomes",
+    operation_id = "tell_outcomes",
+    tag = "decisions",
+    request_body(content = OutcomesRequest, example = json!(openapi::example(openapi::OUTCOMES))),
+    responses(
+        (status = 200, description = "What was written down.", body = OutcomesResponse),
+        (status = 404, description = "The service keeps no log.",
+         body = Problem, content_type = "application/problem+json"),
+        BodyRefusals,
+    ),
+    security(("bearer" = []), ()),
+)]
 pub(super) async fn outcomes(State(app): State<Arc<App>>, request: Request) -> Response {
     match app.take_outcomes(request).await {
         Ok(body) => json(StatusCode::OK, body),
@@ -69,7 +148,7 @@ impl App {
     async fn show(&self, id: &str) -> Result<Vec<u8>, Refusal> {
         let _admitted = self.admit()?;
         let id: DecisionId = id.parse().map_err(|error: twin::decision_log::NoId| {
-            Refusal::in_field("id", error.to_string())
+            Refusal::in_parameter("id", error.to_string())
         })?;
         let Some(record) = self.log.find(id).await? else {
             return Err(Refusal::new(
@@ -123,11 +202,11 @@ impl App {
 impl List {
     fn of(uri: &Uri) -> Result<Self, Refusal> {
         let Query(query) = Query::<ListQuery>::try_from_uri(uri)
-            .map_err(|error| Refusal::in_field("query", error.body_text()))?;
+            .map_err(|error| Refusal::in_parameter("query", error.body_text()))?;
         let after = match &query.after {
             None => None,
             Some(text) => Some(text.parse().map_err(|error: twin::decision_log::NoId| {
-                Refusal::in_field("after", error.to_string())
+                Refusal::in_parameter("after", error.to_string())
             })?),
         };
         let limit = match query.limit.as_deref().map(str::parse) {
@@ -135,13 +214,13 @@ impl List {
             Some(Ok(limit @ 1..=MOST_LISTED)) => limit,
             Some(_) => {
                 let problem = format!("must be a number from 1 to {MOST_LISTED}");
-                return Err(Refusal::in_field("limit", problem));
+                return Err(Refusal::in_parameter("limit", problem));
             }
         };
         let newest = match query.order.as_deref() {
             None | Some("newest") => true,
             Some("oldest") => false,
-            Some(_) => return Err(Refusal::in_field("order", "must be newest or oldest")),
+            Some(_) => return Err(Refusal::in_parameter("order", "must be newest or oldest")),
         };
         Ok(Self {
             after,

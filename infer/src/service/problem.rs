@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use axum::extract::Path;
+use axum::extract::rejection::PathRejection;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use twin::wire::{Problem, WireError, WireErrorKind};
@@ -26,6 +28,12 @@ pub(super) struct Refusal {
     kind: Option<(&'static str, &'static str)>,
 }
 
+/// What is wrong with a path or a query.
+const NO_SUCH_PARAMETER: (&str, &str) = (
+    "invalid-parameter",
+    "The path or the query is not of the schema",
+);
+
 /// What is wrong with a message that is JSON and not of the schema.
 const NOT_OF_THE_SCHEMA: (&str, &str) = ("invalid-message", "The body is not of the schema");
 
@@ -39,7 +47,15 @@ impl Refusal {
         }
     }
 
-    /// What is wrong with a field of a message, a path or a query.
+    /// What is wrong with the parameter `name` of a path or a query.
+    pub(super) fn in_parameter(name: impl Into<String>, problem: impl Into<String>) -> Self {
+        Self {
+            kind: Some(NO_SUCH_PARAMETER),
+            ..Self::in_field(name, problem)
+        }
+    }
+
+    /// What is wrong with a field of a message.
     pub(super) fn in_field(field: impl Into<String>, problem: impl Into<String>) -> Self {
         Self {
             field: Some(field.into()),
@@ -178,11 +194,35 @@ fn kind_and_title(status: u16) -> (&'static str, &'static str) {
     }
 }
 
+/// The parameter `name`, which is all of a path that is not fixed.
+pub(super) fn parameter(
+    name: &str,
+    found: Result<Path<String>, PathRejection>,
+) -> Result<String, Refusal> {
+    match found {
+        Ok(Path(text)) => Ok(text),
+        Err(error) => Err(Refusal::in_parameter(name, error.body_text())),
+    }
+}
+
 /// The responses of refused requests that any protected operation can give, in its description.
 pub(crate) enum Refusals {}
 
 /// Those of an operation with a body.
 pub(crate) enum BodyRefusals {}
+
+/// Those of an operation with parameters.
+pub(crate) enum ParameterRefusals {}
+
+impl IntoResponses for ParameterRefusals {
+    fn responses() -> BTreeMap<String, RefOr<utoipa::openapi::Response>> {
+        let mut responses = Refusals::responses();
+        let mut wrong = described_as(422);
+        wrong.description = format!("{} (`{}`).", NO_SUCH_PARAMETER.1, NO_SUCH_PARAMETER.0);
+        responses.insert("422".into(), wrong.into());
+        responses
+    }
+}
 
 impl IntoResponses for Refusals {
     fn responses() -> BTreeMap<String, RefOr<utoipa::openapi::Response>> {

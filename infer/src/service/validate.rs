@@ -11,13 +11,29 @@ use twin::wire::WireError;
 use twin::world::World;
 
 use super::decisions::on_this_thread;
-use super::problem::Refusal;
+use super::problem::{BodyRefusals, Refusal};
 use super::{App, json};
+use crate::openapi;
 use crate::pricing::wire::{ValidateRequest, ValidateResponse, Violation};
 
 /// The most violations that are listed.
 pub(super) const MAX_VIOLATIONS: usize = 100;
 
+/// Ask whether a decision can be carried out
+///
+/// The independent checker alone: every rule that the decision breaks, with the field.
+#[utoipa::path(
+    post,
+    path = "/v1/decisions:validate",
+    operation_id = "validate",
+    tag = "decisions",
+    request_body(content = ValidateRequest, example = json!(openapi::example(openapi::VALIDATE))),
+    responses(
+        (status = 200, description = "The verdict.", body = ValidateResponse),
+        BodyRefusals,
+    ),
+    security(("bearer" = []), ()),
+)]
 pub(super) async fn validate(State(app): State<Arc<App>>, request: Request) -> Response {
     match app.judge_decision(request).await {
         Ok(body) => json(StatusCode::OK, body),

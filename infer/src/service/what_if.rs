@@ -12,8 +12,9 @@ use twin::observation::{FleetView, Observation};
 use twin::wire::{DecisionBody, SCHEMA, WireError, WireErrorKind};
 use twin::world::World;
 
-use super::problem::Refusal;
+use super::problem::{BodyRefusals, Refusal};
 use super::{App, json};
+use crate::openapi;
 use crate::pricing::wire::{
     AlternativePrice, MAX_TIME, Question, ServicePrice, WhatIfRequest, WhatIfResponse,
 };
@@ -23,6 +24,22 @@ use crate::registry::Role;
 /// Doing nothing is priced first, then the service's decision where it is asked for.
 const NOTHING: usize = 0;
 
+/// Price decisions
+///
+/// What decisions are expected to lead to by the twin, over the same sampled futures, each against
+/// doing nothing and, where it is asked for, against the decision of the service.
+#[utoipa::path(
+    post,
+    path = "/v1/what-if",
+    operation_id = "what_if",
+    tag = "decisions",
+    request_body(content = WhatIfRequest, example = json!(openapi::example(openapi::WHAT_IF))),
+    responses(
+        (status = 200, description = "The prices.", body = WhatIfResponse),
+        BodyRefusals,
+    ),
+    security(("bearer" = []), ()),
+)]
 pub(super) async fn what_if(State(app): State<Arc<App>>, request: Request) -> Response {
     match app.price(request).await {
         Ok(body) => json(StatusCode::OK, body),

@@ -86,6 +86,7 @@ impl Serialize for Stream {
 
 /// A named test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Test {
     /// [`Cusum`].

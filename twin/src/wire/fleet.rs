@@ -39,6 +39,7 @@ pub const MAX_IGNORED: usize = 1000;
 
 /// Says what happened in the fleet.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct TelemetryRequest<'a> {
     /// Version of the schema: [`SCHEMA`].
@@ -55,11 +56,13 @@ pub struct TelemetryRequest<'a> {
     pub now_ns: u64,
     /// What happened, in any order.
     #[serde(borrow, deserialize_with = "bounded::<_, _, MAX_DELTAS>")]
+    #[cfg_attr(feature = "openapi", schema(max_items = 100_000))]
     pub deltas: Vec<TelemetryDelta<'a>>,
 }
 
 /// What kind of thing happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum DeltaKind {
     /// A request arrived.
@@ -86,6 +89,7 @@ pub enum DeltaKind {
 
 /// Where a host was seen to be in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum SeenLifecycle {
     /// It does not run; what was on it is lost.
@@ -102,6 +106,7 @@ pub enum SeenLifecycle {
 
 /// One thing that happened.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct TelemetryDelta<'a> {
     /// What kind of thing.
@@ -149,6 +154,7 @@ pub struct TelemetryDelta<'a> {
         skip_serializing_if = "Vec::is_empty",
         deserialize_with = "bounded::<_, _, { world::MAX_FRAGMENTS }>"
     )]
+    #[cfg_attr(feature = "openapi", schema(max_items = 16))]
     pub hosts: Vec<u32>,
     /// Position of the fragment in its variant.
     #[serde(
@@ -192,6 +198,7 @@ pub struct TelemetryDelta<'a> {
         skip_serializing_if = "Option::is_none",
         deserialize_with = "present"
     )]
+    #[cfg_attr(feature = "openapi", schema(minimum = 0, maximum = 1_000_000))]
     pub span_s: Option<f64>,
     /// Share of the host's virtual CPUs in use, between 0 and 1.
     #[serde(
@@ -199,6 +206,7 @@ pub struct TelemetryDelta<'a> {
         skip_serializing_if = "Option::is_none",
         deserialize_with = "present"
     )]
+    #[cfg_attr(feature = "openapi", schema(minimum = 0, maximum = 1))]
     pub utilization: Option<f64>,
     /// Power of the host, in W.
     #[serde(
@@ -206,6 +214,7 @@ pub struct TelemetryDelta<'a> {
         skip_serializing_if = "Option::is_none",
         deserialize_with = "present"
     )]
+    #[cfg_attr(feature = "openapi", schema(minimum = 0, maximum = 1_000_000))]
     pub power_w: Option<f64>,
     /// Speed relative to the rated one; taken over.
     #[serde(
@@ -213,6 +222,7 @@ pub struct TelemetryDelta<'a> {
         skip_serializing_if = "Option::is_none",
         deserialize_with = "present"
     )]
+    #[cfg_attr(feature = "openapi", schema(minimum = 0.001, maximum = 1_000))]
     pub speed: Option<f64>,
     /// CPU credits left; taken over.
     #[serde(
@@ -220,11 +230,13 @@ pub struct TelemetryDelta<'a> {
         skip_serializing_if = "Option::is_none",
         deserialize_with = "present"
     )]
+    #[cfg_attr(feature = "openapi", schema(minimum = 0, maximum = 1_000_000_000))]
     pub credits: Option<f64>,
 }
 
 /// A request that just arrived.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct NewRequest<'a> {
     /// Its number; numbers rise with arrival.
@@ -246,6 +258,7 @@ pub struct NewRequest<'a> {
 
 /// Asks for a decision on the fleet that the service keeps.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct FleetDecisionRequest<'a> {
     /// Version of the schema: [`SCHEMA`].
@@ -276,6 +289,7 @@ pub struct FleetDecisionRequest<'a> {
         skip_serializing_if = "Vec::is_empty",
         deserialize_with = "bounded::<_, _, MAX_DELTAS>"
     )]
+    #[cfg_attr(feature = "openapi", schema(max_items = 100_000))]
     pub requests: Vec<NewRequest<'a>>,
     /// What else happened.
     #[serde(
@@ -284,6 +298,7 @@ pub struct FleetDecisionRequest<'a> {
         skip_serializing_if = "Vec::is_empty",
         deserialize_with = "bounded::<_, _, MAX_DELTAS>"
     )]
+    #[cfg_attr(feature = "openapi", schema(max_items = 100_000))]
     pub telemetry: Vec<TelemetryDelta<'a>>,
     /// Whether the decision is only looked at: what is told is kept, the decision is not applied.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -291,7 +306,10 @@ pub struct FleetDecisionRequest<'a> {
 }
 
 /// Either way to ask for a decision.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", schema(as = DecisionQuestion))]
+#[serde(untagged)]
 pub enum Question<'a> {
     /// With the whole state.
     Whole(DecisionRequest<'a>),
@@ -338,6 +356,7 @@ where
 
 /// Answers a [`TelemetryRequest`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct TelemetryResponse {
     /// Version of the schema: [`SCHEMA`].
@@ -350,11 +369,13 @@ pub struct TelemetryResponse {
     pub ignored: u64,
     /// The first of these.
     #[serde(deserialize_with = "bounded::<_, _, MAX_IGNORED>")]
+    #[cfg_attr(feature = "openapi", schema(max_items = 1_000))]
     pub ignored_deltas: Vec<IgnoredDelta>,
 }
 
 /// A delta that changed nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct IgnoredDelta {
     /// Its position in the list.
@@ -365,6 +386,7 @@ pub struct IgnoredDelta {
 
 /// The fleet that the service keeps.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct FleetResponse<'a> {
     /// Version of the schema: [`SCHEMA`].
@@ -378,6 +400,7 @@ pub struct FleetResponse<'a> {
     pub totals: FleetTotals,
     /// One entry a host of the world, in its order.
     #[serde(borrow, deserialize_with = "bounded::<_, _, MAX_HOSTS>")]
+    #[cfg_attr(feature = "openapi", schema(max_items = 100_000))]
     pub hosts: Vec<HostSummary<'a>>,
     /// The whole state, unless a summary was asked for.
     #[serde(
@@ -391,6 +414,7 @@ pub struct FleetResponse<'a> {
 
 /// A fleet in numbers.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct FleetTotals {
     /// Hosts by where they are in their life.
@@ -402,15 +426,19 @@ pub struct FleetTotals {
     /// Migrations under way.
     pub migrations: u64,
     /// Power of all hosts, in W.
+    #[cfg_attr(feature = "openapi", schema(minimum = 0))]
     pub power_w: f64,
     /// Price of the hosts that are billed, in USD per hour.
+    #[cfg_attr(feature = "openapi", schema(minimum = 0))]
     pub price_usd_per_hour: f64,
     /// Mean utilization of the hosts that serve, between 0 and 1.
+    #[cfg_attr(feature = "openapi", schema(minimum = 0, maximum = 1))]
     pub utilization: f64,
 }
 
 /// A host in numbers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct HostSummary<'a> {
     /// Its name.
@@ -432,6 +460,7 @@ pub struct HostSummary<'a> {
     )]
     pub ready_at_ns: Option<u64>,
     /// Share of its virtual CPUs in use, between 0 and 1.
+    #[cfg_attr(feature = "openapi", schema(minimum = 0, maximum = 1))]
     pub utilization: f64,
     /// Fragments that run.
     pub running: u64,
@@ -440,12 +469,16 @@ pub struct HostSummary<'a> {
     /// Fragments placed on it that have not ended.
     pub resident: u64,
     /// Memory that nothing holds, in MiB.
+    #[cfg_attr(feature = "openapi", schema(minimum = 0))]
     pub ram_free_mib: f64,
     /// Memory, in MiB.
+    #[cfg_attr(feature = "openapi", schema(minimum = 0))]
     pub ram_mib: f64,
     /// Power, in W.
+    #[cfg_attr(feature = "openapi", schema(minimum = 0))]
     pub power_w: f64,
     /// Price while it is billed, in USD per hour.
+    #[cfg_attr(feature = "openapi", schema(minimum = 0))]
     pub price_usd_per_hour: f64,
 }
 

@@ -12,20 +12,24 @@ pub const MAX_OUTCOMES: usize = 1000;
 /// Tells what became of requests. To tell the same again changes nothing; of two different
 /// outcomes of one request the later one holds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct OutcomesRequest {
     /// Version of the schema: [`SCHEMA`](super::SCHEMA).
     pub schema: u32,
     /// What became of them.
     #[serde(deserialize_with = "bounded::<_, _, MAX_OUTCOMES>")]
+    #[cfg_attr(feature = "openapi", schema(max_items = 1_000))]
     pub outcomes: Vec<OutcomeReport>,
 }
 
 /// Tells what became of one request.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct OutcomeReport {
     /// The decision that deployed it.
+    #[cfg_attr(feature = "openapi", schema(value_type = String, pattern = "^0?[0-9]{1,19}$"))]
     pub decision: DecisionId,
     /// Its number.
     pub request: u64,
@@ -37,6 +41,7 @@ pub struct OutcomeReport {
         skip_serializing_if = "Option::is_none",
         deserialize_with = "present"
     )]
+    #[cfg_attr(feature = "openapi", schema(minimum = 0))]
     pub response_s: Option<f64>,
     /// Whether its deadline was missed.
     pub late: bool,
@@ -44,6 +49,7 @@ pub struct OutcomeReport {
 
 /// Answers an [`OutcomesRequest`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct OutcomesResponse {
     /// Version of the schema: [`SCHEMA`](super::SCHEMA).
