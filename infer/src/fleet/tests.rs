@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Mutex;
 
+use twin::decision_log::DecisionId;
 use twin::ids::HostId;
 use twin::live::{Event, Lifecycle, Sample};
 use twin::simulate::{self, Options};
@@ -26,26 +27,24 @@ fn empty(world: &World) -> FleetView {
 #[derive(Debug, Default)]
 struct Kept {
     inputs: Mutex<Vec<FleetInput>>,
-    decisions: Mutex<Vec<(SimTime, Decision)>>,
+    decisions: Mutex<Vec<Decision>>,
     refuses: bool,
 }
 
 impl FleetLog for Kept {
-    fn input(&self, input: &FleetInput) -> Result<(), LogError> {
+    fn input(&self, input: &FleetInput) -> Result<u64, LogError> {
         if self.refuses {
             return Err(LogError("the disk is full".into()));
         }
-        self.inputs
-            .lock()
-            .expect("nobody panics")
-            .push(input.clone());
-        Ok(())
+        let mut inputs = self.inputs.lock().expect("nobody panics");
+        inputs.push(input.clone());
+        Ok(inputs.len() as u64)
     }
 
-    fn decision(&self, fleet: &LiveFleet, taken: &Taken<'_>) -> Result<(), LogError> {
+    fn decision(&self, taken: &Taken<'_>) -> Result<DecisionId, LogError> {
         let mut decisions = self.decisions.lock().expect("nobody panics");
-        decisions.push((fleet.now(), taken.decision.clone()));
-        Ok(())
+        decisions.push(taken.answer.decision.clone());
+        Ok(DecisionId(decisions.len() as u64))
     }
 }
 
@@ -79,6 +78,7 @@ fn busy(world: &Arc<World>, kept: &Kept) -> LiveFleet {
         });
         let boundary = fleet.live().next_boundary() <= arrival.time;
         let ask = Ask {
+            request: b"{}",
             now: arrival.time,
             epoch: if boundary {
                 Epoch::Boundary
@@ -88,6 +88,7 @@ fn busy(world: &Arc<World>, kept: &Kept) -> LiveFleet {
             next_boundary: None,
             deltas,
             dry_run: false,
+            with_view: false,
         };
         decide(&mut fleet, &mut decider, ask, kept).expect("it decides");
         if fleet.observation(Epoch::Arrival).waiting().next().is_none() {
@@ -144,11 +145,13 @@ fn what_cannot_be_kept_does_not_happen() {
         ..Kept::default()
     };
     let ask = Ask {
+        request: b"{}",
         now: SimTime(1_000_000_000),
         epoch: Epoch::Boundary,
         next_boundary: None,
         deltas: Vec::new(),
         dry_run: false,
+        with_view: false,
     };
     let error = decide(&mut fleet, &mut decider, ask, &kept).expect_err("the log refuses");
     assert!(error.to_string().contains("the disk is full"), "{error}");
@@ -167,11 +170,13 @@ fn a_decision_that_is_only_looked_at_changes_nothing_but_what_was_told() {
         context_tokens: 0,
     };
     let mut ask = Ask {
+        request: b"{}",
         now,
         epoch: Epoch::Arrival,
         next_boundary: None,
         deltas: vec![Delta { at: now, event }],
         dry_run: true,
+        with_view: false,
     };
     decide(&mut fleet, &mut decider, ask.clone(), &NoLog).expect("it decides");
     let waiting = |f: &LiveFleet| f.observation(Epoch::Arrival).waiting().count();

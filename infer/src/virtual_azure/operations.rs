@@ -219,7 +219,7 @@ mod tests {
     fn what_has_ended_stays_ended_and_is_forgotten_in_time() {
         let mut operations = Operations::default();
         let now = SimTime::ZERO;
-        let mut begin = |operations: &mut Operations| {
+        let begin = |operations: &mut Operations| {
             operations.begin(Action::Start, None, "uksouth", (now, Stage::Acted))
         };
         let first = begin(&mut operations);

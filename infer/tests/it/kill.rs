@@ -43,11 +43,11 @@ fn start(folder: &Path, durability: &str) -> Started {
         "127.0.0.1:0",
         "--threads",
         "2",
-        "--log-segment-mib",
-        "1",
+        "--log-segment-bytes",
+        "1048576",
         "--log-durability",
         durability,
-        "--log",
+        "--log-folder",
         folder.to_str().expect("text"),
     ])
     .stderr(Stdio::null())
@@ -209,7 +209,7 @@ fn the_log_is_read_by_the_program_while_it_is_written() {
             "scinet-16",
             "--listen",
             "127.0.0.1:0",
-            "--log",
+            "--log-folder",
             path,
         ],
         75,
