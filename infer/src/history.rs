@@ -41,12 +41,13 @@ pub struct Sample {
     /// Refused requests since the start.
     pub rejected: u64,
     /// The fleet, if it is known.
-    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub fleet: Option<FleetSample>,
 }
 
 /// What the fleet was like.
 #[derive(Clone, Copy, Debug, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct FleetSample {
     /// Requests under way.
     pub requests: u64,

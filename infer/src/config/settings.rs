@@ -15,6 +15,9 @@ pub(super) const MAX_FILE_BYTES: u64 = 1 << 20;
 /// Pairs of keys that say the same in two ways: the higher origin sets the other aside.
 const EXCLUSIVE: [[&str; 2]; 1] = [["policy.model", "policy.policy"]];
 
+/// OpenTelemetry's own variable for the collector, and the key that it sets.
+const COLLECTOR: (&str, &str) = ("OTEL_EXPORTER_OTLP_ENDPOINT", "telemetry.otlp_endpoint");
+
 /// Where a value comes from, the lowest first.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Origin {
@@ -58,7 +61,8 @@ pub struct Setting {
 pub struct Sources {
     /// A file and its text.
     pub file: Option<(PathBuf, String)>,
-    /// Environment variables; those that do not begin with `INFER_` are passed over.
+    /// Environment variables; those that do not begin with `INFER_` are passed over, but for
+    /// OpenTelemetry's own one for the collector.
     pub variables: Vec<(String, String)>,
     /// Flags without their dashes, and their values.
     pub flags: Vec<(String, String)>,
@@ -207,6 +211,14 @@ fn line_at(text: &str, at: usize) -> usize {
 
 fn from_variables(variables: &[(String, String)]) -> Result<Vec<(String, Setting)>, ConfigError> {
     let mut layer = Vec::new();
+    // The general variable comes first, so that the service's own goes over it.
+    let general = variables.iter().filter(|(name, _)| name == COLLECTOR.0);
+    for (name, text) in general.filter(|(_, text)| !text.is_empty()) {
+        let origin = Origin::Variable(name.clone());
+        if let Some(key) = keys().iter().find(|k| k.path == COLLECTOR.1) {
+            layer.push(parsed(key, text, origin)?);
+        }
+    }
     for (name, text) in variables {
         let Some(rest) = name.strip_prefix("INFER_") else {
             continue;

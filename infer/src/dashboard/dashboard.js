@@ -156,6 +156,7 @@ const WIDTH = 360, HEIGHT = 130, LEFT = 44, BOTTOM = 18;
 function charts(history) {
   const samples = (history?.samples ?? []).map((sample) => ({
     ...sample,
+    ...sample.fleet,
     decision_p50_us: micros(sample.decision_p50_s),
     decision_p99_us: micros(sample.decision_p99_s),
   }));

@@ -35,7 +35,7 @@ impl FleetMetrics {
             requests: gauge!("infer_fleet_requests"),
             waiting: gauge!("infer_fleet_waiting_requests"),
             power: gauge!("infer_fleet_power_watts"),
-            price: gauge!("infer_fleet_price_usd_per_hour"),
+            price: gauge!("infer_fleet_price_usd_per_second"),
             utilization: gauge!("infer_fleet_utilization_ratio"),
             hosts: ["off", "booting", "on", "draining"].map(|l| (l, hosts(l))),
             drift: Quantity::ALL.map(|quantity| {
@@ -71,7 +71,7 @@ impl FleetMetrics {
         self.requests.set(requests as f64);
         self.waiting.set(waiting as f64);
         self.power.set(power_w);
-        self.price.set(price_usd_per_hour);
+        self.price.set(price_usd_per_hour / 3600.0);
         self.utilization.set(utilization);
         for (lifecycle, gauge) in &self.hosts {
             gauge.set(hosts.get(*lifecycle).copied().unwrap_or(0) as f64);
@@ -112,7 +112,7 @@ fn describe() {
     );
     describe_gauge!("infer_fleet_power_watts", "Power of the fleet by its twin.");
     describe_gauge!(
-        "infer_fleet_price_usd_per_hour",
+        "infer_fleet_price_usd_per_second",
         "Price of the hosts that are billed."
     );
     describe_gauge!(

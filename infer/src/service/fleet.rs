@@ -197,7 +197,7 @@ fn change<T>(
     work: impl FnOnce(&mut LiveFleet) -> Result<T, Refusal>,
 ) -> Result<T, Refusal> {
     let Some(fleet) = kept else {
-        return Err(Refusal::new(StatusCode::CONFLICT, NO_FLEET));
+        return Err(Refusal::no_fleet());
     };
     match catch_unwind(AssertUnwindSafe(|| work(fleet))) {
         Ok(result) => result,
@@ -385,7 +385,7 @@ impl App {
 
 fn known(kept: &Option<LiveFleet>) -> Result<&LiveFleet, Refusal> {
     kept.as_ref()
-        .ok_or_else(|| Refusal::new(StatusCode::CONFLICT, NO_FLEET))
+        .ok_or_else(|| Refusal::no_fleet())
 }
 
 /// What a fleet was taken to be.

@@ -19,6 +19,12 @@ pub(super) const STATUSES: [u16; 13] = [
     400, 401, 403, 404, 405, 408, 409, 413, 415, 422, 429, 500, 503,
 ];
 
+/// The problem of a fleet that is not known, or is not as far as a message says.
+const FLEET_CONFLICT: (&str, &str) = (
+    "fleet-conflict",
+    "The fleet is not known, or its clock was set",
+);
+
 /// Why a request is refused.
 pub(super) struct Refusal {
     pub(super) status: StatusCode,
@@ -52,6 +58,14 @@ impl Refusal {
         Self {
             kind: Some(NO_SUCH_PARAMETER),
             ..Self::in_field(name, problem)
+        }
+    }
+
+    /// The fleet is not known.
+    pub(super) fn no_fleet() -> Self {
+        Self {
+            kind: Some(FLEET_CONFLICT),
+            ..Self::new(StatusCode::CONFLICT, NO_FLEET)
         }
     }
 
@@ -110,10 +124,10 @@ impl From<FleetError> for Refusal {
                 status: StatusCode::CONFLICT,
                 detail: error.to_string(),
                 field: Some("now_ns".into()),
-                kind: None,
+                kind: Some(FLEET_CONFLICT),
             },
             FleetError::Log(_) => Self::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
-            FleetError::NoFleet { .. } => Self::new(StatusCode::CONFLICT, NO_FLEET),
+            FleetError::NoFleet { .. } => Self::no_fleet(),
         }
     }
 }

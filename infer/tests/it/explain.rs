@@ -33,7 +33,7 @@ fn decide(service: &Running, world: &World, view: &FleetView) -> (String, Value)
         .content_type("application/json")
         .send(&serde_json::to_vec(&request).expect("a view serializes")[..])
         .expect("the service answers");
-    let id = response.headers()["infer-decision-id"]
+    let id = response.headers()["x-decision-id"]
         .to_str()
         .expect("text")
         .to_owned();

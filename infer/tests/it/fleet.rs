@@ -665,7 +665,7 @@ fn what_is_wrong_is_named_and_changes_nothing() {
     let (status, body) = client.post("/v1/decisions", &both);
     assert_eq!((status, &body["field"]), (422, &json!("now_ns")), "{body}");
     let (status, body) = client.get("/v1/fleet?view=all");
-    assert_eq!((status, &body["field"]), (400, &json!("view")), "{body}");
+    assert_eq!((status, &body["field"]), (422, &json!("view")), "{body}");
     let mut broken = whole_state();
     broken["state"]["hosts"][0]["lifecycle"] = json!("asleep");
     let (status, body) = client.put_fleet(&broken);

@@ -80,14 +80,13 @@ fn every_operation_is_described_in_full() {
 fn the_examples_are_of_the_schema() {
     let document = openapi::document();
     let operation = &document["paths"]["/v1/decisions"]["post"];
-    for (content, name) in [
-        (&operation["requestBody"]["content"], "DecisionRequest"),
-        (
-            &operation["responses"]["200"]["content"],
-            "DecisionResponse",
-        ),
+    let asked = &operation["requestBody"]["content"]["application/json"]["examples"];
+    let answered = &operation["responses"]["200"]["content"]["application/json"]["example"];
+    for (example, name) in [
+        (&asked["state"]["value"], "DecisionRequest"),
+        (&asked["fleet"]["value"], "FleetDecisionRequest"),
+        (answered, "DecisionResponse"),
     ] {
-        let example = &content["application/json"]["example"];
         assert_eq!(example["schema"], 1, "{name}");
         validator(&document, name)
             .validate(example)

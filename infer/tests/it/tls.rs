@@ -212,7 +212,7 @@ fn certificates_make_clients_known() {
     // GET on a path that has no such method needs the role read, as the metrics do.
     assert_eq!(ask(&required, Some(&reader), "/metrics", ""), Some(200));
     assert_eq!(
-        ask(&required, Some(&reader), "/v1/decisions", ""),
+        ask(&required, Some(&reader), "/v1/decisions:validate", ""),
         Some(405)
     );
     assert_eq!(ask(&required, Some(&decider), "/metrics", ""), Some(200));
