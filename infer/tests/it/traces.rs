@@ -118,7 +118,10 @@ fn attribute<'a>(span: &'a Value, key: &str) -> &'a Value {
 fn a_decision_is_a_trace_that_goes_on_from_the_clients() {
     let collector = Collector::new();
     let url = collector.url();
-    let (mut child, service) = serve(&["--trace-share", "1"], &[("OTEL_EXPORTER_OTLP_ENDPOINT", &url)]);
+    let (mut child, service) = serve(
+        &["--trace-share", "1"],
+        &[("OTEL_EXPORTER_OTLP_ENDPOINT", &url)],
+    );
     let state = std::fs::read(example("request.json")).expect("the example is there");
     let (trace, parent) = ("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331");
     let response = agent()
