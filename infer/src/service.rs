@@ -2,12 +2,12 @@
 //!
 //! | request | answer |
 //! |---|---|
-//! | `POST /v1/decisions` | a [`DecisionResponse`](twin::wire::DecisionResponse) to a [`DecisionRequest`] |
+//! | `POST /v1/decisions` | a [`DecisionResponse`](twin::wire::DecisionResponse) to a [`DecisionRequest`](twin::wire::DecisionRequest) |
 //! | `GET /healthz` | 200 while decisions are taken, 503 once the service shuts down |
 //! | `GET /metrics` | metrics in Prometheus' text format |
 //! | `GET /openapi.json` | the description of all of this ([`crate::openapi`]), `/docs` for people |
 //!
-//! What goes wrong is told by a [`Problem`] document. Work is bounded everywhere: requests in
+//! What goes wrong is told by a [`Problem`](twin::wire::Problem) document. Work is bounded everywhere: requests in
 //! flight (429 beyond), bytes of a body (413 beyond), the time a body may take (408 beyond) and
 //! the time to wait for a decider (503 beyond).
 //!
