@@ -8,6 +8,14 @@
 //! What the document cannot say: that a state fits its world and does not contradict itself (such
 //! messages get 422 with a type of their own), and that a whole number in an integer's place must
 //! be written without a fraction (`1`, not `1.0`).
+//!
+//! ```
+//! let document = infer::openapi::document();
+//! let operations: Vec<String> = infer::openapi::operations(&document)
+//!     .map(|operation| operation.to_string())
+//!     .collect();
+//! assert!(operations.contains(&"POST /v1/decisions".to_owned()));
+//! ```
 
 use std::fmt;
 
