@@ -87,6 +87,10 @@ peers *args:
 validation *args:
     {{ python }} twin/tests/validation/run.py {{ args }}
 
+# The control loop on a virtual Azure with faults at a tenth of the calls, 1,000 intervals
+control-faults intervals="1000":
+    CONTROL_FAULTS_INTERVALS={{ intervals }} cargo test -p infer --test it -- control::faults --nocapture
+
 # Known vulnerabilities among the dependencies; fetches the advisory database
 advisories:
     cargo deny --locked check advisories
