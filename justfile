@@ -118,6 +118,10 @@ validation *args:
 kill n="100":
     KILLS={{ n }} cargo test -p infer --test it kill -- --nocapture --test-threads 1
 
+# The control loop on a virtual Azure with faults at a tenth of the calls, 1,000 intervals
+control-faults intervals="1000":
+    CONTROL_FAULTS_INTERVALS={{ intervals }} cargo test -p infer --test it -- control::faults --nocapture
+
 # Known vulnerabilities among the dependencies; fetches the advisory database
 advisories:
     cargo deny --locked check advisories

@@ -625,6 +625,20 @@ mod tests {
     }
 
     #[test]
+    fn the_example_is_read_and_says_all() {
+        let text = include_str!("../../examples/control.toml");
+        let settings = check(text).expect("settings");
+        assert_eq!(settings.rules.guardrails.act_only.len(), 1);
+        // Every key is there, be it in a comment.
+        let file = serde_json::to_value(ControlFile::default()).expect("JSON");
+        for section in [&file, &file["azure"], &file["guardrails"], &file["lease"]] {
+            for key in section.as_object().expect("a section").keys() {
+                assert!(text.contains(key), "{key} is not in the example");
+            }
+        }
+    }
+
+    #[test]
     fn errors_name_file_and_field() {
         for (text, expected) in [
             (

@@ -541,3 +541,158 @@ fn of_two_copies_one_has_the_tags() {
         assert!(!a.is_held() && b.is_held());
     });
 }
+
+/// The program `infer control` on `cloud`, with the configuration at `config`.
+fn program(cloud: &Virtual, config: &std::path::Path, more: &[&str]) -> std::process::Command {
+    let config = config.to_str().expect("text");
+    let fixed = [
+        "control",
+        "--policy",
+        "greedy",
+        "--world",
+        "scinet-16",
+        "--config",
+        config,
+    ];
+    let mut command = crate::program::infer(&[&fixed, more].concat());
+    command
+        .env("AZURE_TENANT_ID", "00000000-0000-0000-0000-000000000002")
+        .env("AZURE_CLIENT_ID", "control")
+        .env("AZURE_CLIENT_SECRET", "virtual-secret")
+        .env_remove("AZURE_SUBSCRIPTION_ID")
+        .env_remove("AZURE_FEDERATED_TOKEN_FILE")
+        .current_dir(cloud.folder.path());
+    command
+}
+
+fn write_config(cloud: &Virtual, more: &str) -> PathBuf {
+    let path = cloud.path("infer.toml");
+    let lease = cloud.path("control.lock");
+    let text = cloud.settings(more);
+    let lease = format!("[control.lease]\npath = \"{}\"\n", lease.display());
+    std::fs::write(&path, text + &lease).expect("written");
+    path
+}
+
+fn run_once(
+    cloud: &Virtual,
+    config: &std::path::Path,
+    more: &[&str],
+) -> (Option<i32>, Value, String) {
+    let output = program(cloud, config, &[&["--once"], more].concat())
+        .output()
+        .expect("the program runs");
+    let report = serde_json::from_slice(&output.stdout).unwrap_or(Value::Null);
+    let log = String::from_utf8_lossy(&output.stderr).into_owned();
+    (output.status.code(), report, log)
+}
+
+#[test]
+fn the_program_says_what_it_would_do_and_does_it_when_told() {
+    let world = embedded("scinet-16");
+    let cloud = Virtual::start(Options::stepped(Arc::clone(&world)));
+    cloud.next_boundary();
+    let config = write_config(&cloud, "");
+    let (code, report, log) = run_once(&cloud, &config, &[]);
+    assert_eq!(code, Some(0), "{log}");
+    assert_eq!(report["outcome"]["kind"], "dry-run");
+    let actions = report["actions"].as_array().expect("actions");
+    assert!(!actions.is_empty());
+    assert!(actions.iter().any(|a| a["state"] == "would-act"));
+    assert!(executed(&cloud).is_empty(), "a dry run touches nothing");
+    assert!(!log.contains("virtual-secret"), "{log}");
+
+    let (code, report, log) = run_once(&cloud, &config, &["--apply"]);
+    assert_eq!(code, Some(0), "{log}");
+    let done = executed(&cloud).len();
+    let submitted = report["actions"].as_array().expect("actions").iter();
+    let submitted = submitted.filter(|a| a["state"] != "held").count();
+    assert!(done == submitted && done > 0, "{done} {report}");
+
+    // Another process has the lease.
+    let mut other = infer::control::lease::FileLease::new(&cloud.path("control.lock"));
+    let hold = cloud.runtime.block_on(other.hold()).expect("known");
+    assert_eq!(hold, Hold::Mine);
+    let (code, report, log) = run_once(&cloud, &config, &["--apply"]);
+    assert_eq!(code, Some(75), "{log}");
+    assert_eq!(report["outcome"]["kind"], "standby");
+    assert_eq!(executed(&cloud).len(), done);
+}
+
+#[test]
+fn the_program_tells_what_is_wrong() {
+    let world = embedded("scinet-16");
+    let cloud = Virtual::start(Options::stepped(world));
+    let config = write_config(&cloud, "interval_s = -1");
+    let (code, _, log) = run_once(&cloud, &config, &[]);
+    assert_eq!(code, Some(64), "{log}");
+    assert!(
+        log.contains("infer.toml: control.interval_s: must lie between"),
+        "{log}"
+    );
+    let (code, _, log) = run_once(&cloud, &cloud.path("no.toml"), &[]);
+    assert_eq!(code, Some(66), "{log}");
+    let config = write_config(&cloud, "");
+    std::fs::write(cloud.path("actions.jsonl"), "{}\n").expect("written");
+    let (code, _, log) = run_once(&cloud, &config, &["--apply"]);
+    assert_eq!(code, Some(65), "{log}");
+    assert!(log.contains("actions.jsonl:1: "), "{log}");
+    std::fs::remove_file(cloud.path("actions.jsonl")).expect("removed");
+    // Nobody listens there.
+    let nowhere = [
+        "--endpoint",
+        "https://127.0.0.1:1",
+        "--authority",
+        "https://127.0.0.1:1",
+    ];
+    let (code, report, log) = run_once(&cloud, &config, &nowhere);
+    assert_eq!(code, Some(69), "{log}");
+    assert_eq!(report["outcome"]["kind"], "blind");
+}
+
+#[test]
+fn a_program_that_is_killed_goes_on_where_it_was() {
+    use std::io::{BufRead, BufReader};
+    let world = embedded("scinet-16");
+    let cloud = Virtual::start(Options {
+        clock: infer::virtual_azure::ClockKind::Running { speed: 50.0 },
+        ..Options::stepped(world)
+    });
+    let config = write_config(
+        &cloud,
+        "interval_s = 0.05\ngrace_s = 1\noperation_limit_s = 20",
+    );
+    for lines in [1, 3, 2, 4] {
+        let mut child = program(&cloud, &config, &["--apply"])
+            .spawn()
+            .expect("the program starts");
+        let out = BufReader::new(child.stdout.take().expect("piped"));
+        let seen = out.lines().take(lines).map_while(Result::ok).count();
+        child.kill().expect("killed");
+        child.wait().expect("ended");
+        assert_eq!(seen, lines);
+    }
+    let mut child = program(&cloud, &config, &["--apply"])
+        .spawn()
+        .expect("the program starts");
+    let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+    lines.next().expect("a line").expect("text");
+    let told = std::process::Command::new("kill")
+        .arg(child.id().to_string())
+        .status();
+    assert!(told.expect("kill exists").success());
+    while lines.next().is_some() {}
+    assert_eq!(
+        child.wait().expect("ended").code(),
+        Some(0),
+        "it ends by itself"
+    );
+    let log = records(&cloud.path("actions.jsonl")).expect("a log");
+    let planned = log.iter().filter(|r| r.phase == Phase::Planned).count();
+    let done = executed(&cloud).len();
+    assert!(planned > 0);
+    assert!(
+        done <= planned,
+        "{done} calls were carried out, {planned} planned"
+    );
+}
