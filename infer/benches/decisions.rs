@@ -3,6 +3,9 @@
 //! `cargo bench -p infer` measures the policy `least-loaded`; with `INFER_MODEL=DIR` it measures
 //! the model in that folder as well.
 
+#[path = "worlds.rs"]
+mod worlds;
+
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,27 +20,13 @@ use twin::policy::{Policy, PolicyError};
 use twin::simulate::{self, Options};
 use twin::wire::DecisionRequest;
 use twin::world::World;
-use twin::world::file::WorkloadFile;
+
+use worlds::world;
 
 /// Hosts of the worlds that are measured.
 const HOSTS: [u32; 2] = [16, 100];
 /// Connections that ask at the same time.
 const CLIENTS: u64 = 4;
-
-/// The world `scinet-16` with `hosts` hosts, and as many times more requests.
-fn world(hosts: u32) -> Arc<World> {
-    let world = World::load("scinet-16").expect("the world is embedded");
-    let mut file = (*world.file).clone();
-    file.hosts[0].count = hosts / 2;
-    file.hosts[1].count = hosts - hosts / 2;
-    let minimum = hosts / 16;
-    file.workload = WorkloadFile::Batch {
-        mean: f64::from(minimum),
-        sd: 1.5,
-        minimum,
-    };
-    Arc::new(World::resolve(file, "benchmark", None).expect("the world is valid"))
-}
 
 /// Keeps the last observation with a request to deploy while another policy decides.
 struct Keeping {

@@ -70,7 +70,9 @@ impl<S> Flags<S> {
                     value.to_string_lossy().into(),
                 )
             })
-            .filter(|(name, _): &(String, String)| name.starts_with("INFER_"))
+            .filter(|(name, _): &(String, String)| {
+                name.starts_with("INFER_") || name == super::settings::COLLECTOR.0
+            })
             .collect();
         variables.sort();
         let named = variables

@@ -16,7 +16,8 @@ pub(super) const MAX_FILE_BYTES: u64 = 1 << 20;
 const EXCLUSIVE: [[&str; 2]; 1] = [["policy.model", "policy.policy"]];
 
 /// OpenTelemetry's own variable for the collector, and the key that it sets.
-const COLLECTOR: (&str, &str) = ("OTEL_EXPORTER_OTLP_ENDPOINT", "telemetry.otlp_endpoint");
+pub(super) const COLLECTOR: (&str, &str) =
+    ("OTEL_EXPORTER_OTLP_ENDPOINT", "telemetry.otlp_endpoint");
 
 /// Where a value comes from, the lowest first.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -126,7 +126,7 @@ fn close(schema: &Value, definitions: &Map<String, Value>) -> Value {
             schema["required"] = json!(required);
         }
     }
-    let inner = schema["properties"].as_object_mut();
+    let inner = schema.get_mut("properties").and_then(Value::as_object_mut);
     for (_, property) in inner.into_iter().flatten() {
         // Descriptions that stand beside a reference make it one of all.
         if property["allOf"].is_null() {
