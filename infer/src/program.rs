@@ -199,7 +199,7 @@ fn serve_until_told(config: &Config) -> Result<()> {
         .enable_all()
         .build()
         .context("cannot start the threads")?;
-    runtime.block_on(answer(&config, &source, &world, deciders))
+    runtime.block_on(answer(config, &source, &world, deciders))
 }
 
 /// Answers until the process is asked to end.

@@ -382,11 +382,6 @@ impl Run {
                 row.completed = Some((time_s, response_s, late));
                 tables.requests.push(row)?;
             }
-            Event::Lifecycle { host, state, .. } => {
-                let life = self.hosts.get_mut(&host);
-                let life = life.ok_or_else(|| unknown(reader, "host", &host))?;
-                life.change(&host, (state, time_s), tables)?;
-            }
             Event::Withdrawn { request } => {
                 let row = self.requests.get_mut(&request);
                 row.ok_or_else(|| unknown(reader, "request", &request))?
@@ -397,7 +392,26 @@ impl Run {
                 let row = row.ok_or_else(|| unknown(reader, "request", &request))?;
                 tables.requests.push(row)?;
             }
-            event @ (Event::MigrationStarted { .. } | Event::MigrationEnded { .. }) => {
+            event => self.take_of_fleet(event, time_s, tables, reader)?,
+        }
+        Ok(())
+    }
+
+    /// Takes in what happened to hosts, migrations and containers.
+    fn take_of_fleet<R: std::io::BufRead>(
+        &mut self,
+        event: Event,
+        time_s: f64,
+        tables: &mut Tables,
+        reader: &Reader<R>,
+    ) -> Result<()> {
+        match event {
+            Event::Lifecycle { host, state, .. } => {
+                let life = self.hosts.get_mut(&host);
+                let life = life.ok_or_else(|| unknown(reader, "host", &host))?;
+                life.change(&host, (state, time_s), tables)?;
+            }
+            Event::MigrationStarted { .. } | Event::MigrationEnded { .. } => {
                 self.migrate(time_s, event, tables, reader)?;
             }
             Event::Container {
@@ -414,11 +428,9 @@ impl Run {
                 demanded_vcpu_s,
                 unmet_vcpu_s,
             })?,
-            // What these do to requests and hosts has events of its own.
-            Event::HostCrashed { .. }
-            | Event::HostSlow { .. }
-            | Event::LinkDown { .. }
-            | Event::AllocationFailed { .. } => {}
+            // Requests are taken in above, and what the others do to requests and hosts has events of
+            // its own.
+            _ => {}
         }
         Ok(())
     }

@@ -384,7 +384,7 @@ impl App {
 }
 
 fn known(kept: &Option<LiveFleet>) -> Result<&LiveFleet, Refusal> {
-    kept.as_ref().ok_or_else(|| Refusal::no_fleet())
+    kept.as_ref().ok_or_else(Refusal::no_fleet)
 }
 
 /// What a fleet was taken to be.

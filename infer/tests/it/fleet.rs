@@ -536,6 +536,7 @@ fn a_request_from_arrival_to_answer() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one table of wrong messages")]
 fn what_is_wrong_is_named_and_changes_nothing() {
     let client = Client::new();
     client.put_fleet(&whole_state());

@@ -137,7 +137,7 @@ fn kill(kills: usize, durability: &str) {
     );
     let report = String::from_utf8_lossy(&checked.stdout);
     assert!(checked.status.success(), "{report}");
-    println!(
+    eprintln!(
         "{kills} kills, durability {durability}: {} answers, all of them among {} logged decisions; slowest start {:.0} ms",
         answered.len(),
         logged.len(),

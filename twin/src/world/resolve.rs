@@ -120,23 +120,7 @@ impl World {
         folder: Option<&Path>,
     ) -> Result<Self, WorldError> {
         let check = Check { origin };
-        if file.schema != SCHEMA {
-            return Err(check.invalid(
-                "schema",
-                format!("this program reads version {SCHEMA}, found {}", file.schema),
-            ));
-        }
-        check.at_least_one("sites", file.sites.len(), usize::from(u16::MAX))?;
-        check.at_least_one("sizes", file.sizes.len(), usize::from(u16::MAX))?;
-        check.at_least_one("hosts", file.hosts.len(), MAX_HOSTS)?;
-        check.at_least_one("applications", file.applications.len(), MAX_APPLICATIONS)?;
-        check.positive("interval_s", file.interval_s)?;
-        if file.episode_intervals == 0 {
-            return Err(check.invalid("episode_intervals", "must be at least 1".into()));
-        }
-        if let Some((field, problem)) = file.objective.problem() {
-            return Err(check.invalid(&format!("objective.{field}"), problem));
-        }
+        check.bounds(&file)?;
         let migration = MigrationSettings::new(&file.migration.clone().unwrap_or_default())
             .map_err(|(field, problem)| check.invalid(&format!("migration.{field}"), problem))?;
         let sites = check.sites(&file)?;
@@ -147,10 +131,6 @@ impl World {
         let caps = check.caps(&file.applications)?;
         let models = check.models(&file)?;
         let faults = check.faults(file.faults.as_ref())?;
-        if file.max_active_requests == Some(0) {
-            let problem = "must be at least 1; leave it out for no limit".into();
-            return Err(check.invalid("max_active_requests", problem));
-        }
         let mut applications = Vec::new();
         for (i, a) in file.applications.iter().enumerate() {
             applications.push(check.application(i, a, (&caps, &models))?);
@@ -262,6 +242,32 @@ impl Check<'_> {
                     format!("\"{name}\" is already taken; give it another name"),
                 ));
             }
+        }
+        Ok(())
+    }
+
+    /// What can be said of `file` before its parts are looked at.
+    fn bounds(&self, file: &WorldFile) -> Result<(), WorldError> {
+        if file.schema != SCHEMA {
+            return Err(self.invalid(
+                "schema",
+                format!("this program reads version {SCHEMA}, found {}", file.schema),
+            ));
+        }
+        self.at_least_one("sites", file.sites.len(), usize::from(u16::MAX))?;
+        self.at_least_one("sizes", file.sizes.len(), usize::from(u16::MAX))?;
+        self.at_least_one("hosts", file.hosts.len(), MAX_HOSTS)?;
+        self.at_least_one("applications", file.applications.len(), MAX_APPLICATIONS)?;
+        self.positive("interval_s", file.interval_s)?;
+        if file.episode_intervals == 0 {
+            return Err(self.invalid("episode_intervals", "must be at least 1".into()));
+        }
+        if let Some((field, problem)) = file.objective.problem() {
+            return Err(self.invalid(&format!("objective.{field}"), problem));
+        }
+        if file.max_active_requests == Some(0) {
+            let problem = "must be at least 1; leave it out for no limit".into();
+            return Err(self.invalid("max_active_requests", problem));
         }
         Ok(())
     }
