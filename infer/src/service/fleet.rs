@@ -75,6 +75,7 @@ impl KeptFleet {
 #[expect(dead_code, reason = "only its description is used")]
 pub(super) struct FleetQuery {
     /// Whether the whole state is told, or numbers only; the state if absent.
+    #[param(inline)]
     view: Option<FleetDetail>,
 }
 

@@ -36,7 +36,7 @@ pub(super) struct ListQuery {
     #[param(value_type = Option<u32>, minimum = 1, maximum = 100)]
     limit: Option<String>,
     /// Which come first: `newest` or `oldest`; `newest` if absent.
-    #[param(value_type = Option<Order>)]
+    #[param(inline, value_type = Option<Order>)]
     order: Option<String>,
 }
 
@@ -282,7 +282,7 @@ impl From<KeepError> for Refusal {
         let (status, detail) = match &error {
             KeepError::NoLog => (
                 StatusCode::NOT_FOUND,
-                "this service keeps no log; start it with --log DIR",
+                "this service keeps no log; start it with --log-folder DIR",
             ),
             KeepError::Append(LogError::TooLong { .. }) => (
                 StatusCode::PAYLOAD_TOO_LARGE,

@@ -3,26 +3,29 @@
 
     python infer/tests/schemathesis/run.py target/debug/infer [ARGUMENT OF SCHEMATHESIS ...]
 
-It starts the service with the small world of the examples on a free port, runs schemathesis with
-the settings beside this file, and ends the service, which must end well. Exit code: that of
-schemathesis, or 1.
+It starts the service with the small world of the examples on a free port, with a log of decisions
+and the committed models, tells it a fleet, and loads policies, so that no endpoint is idle. Then it
+runs schemathesis with the settings beside this file, and ends the service, which must end well.
+Exit code: that of schemathesis, or 1.
 """
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import tempfile
+import urllib.request
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 CRATE = HERE.parent.parent
 START_LIMIT_S = 30
-RUN_LIMIT_S = 300
+RUN_LIMIT_S = 600
 END_LIMIT_S = 40
 
 
-def start(program: str, log) -> tuple[subprocess.Popen, str]:
+def start(program: str, folder: str, log) -> tuple[subprocess.Popen, str]:
     """The service, and where it answers."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("INFER_", "OTEL_"))}
     service = subprocess.Popen(
@@ -32,6 +35,8 @@ def start(program: str, log) -> tuple[subprocess.Popen, str]:
             *("--policy", "least-loaded"),
             *("--world", str(CRATE / "examples/small.toml")),
             *("--listen", "127.0.0.1:0"),
+            *("--log-folder", folder),
+            *("--policies-folder", str(CRATE.parent / "models")),
         ],
         stdout=subprocess.PIPE,
         stderr=log,
@@ -44,6 +49,22 @@ def start(program: str, log) -> tuple[subprocess.Popen, str]:
         service.kill()
         sys.exit(f"schemathesis: the service did not start: {line!r}")
     return service, url
+
+
+def prepare(url: str) -> None:
+    """Tells the service a fleet and loads policies."""
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    fleet = (CRATE / "examples/request.json").read_bytes()
+    asked = (CRATE / "examples/fleet-decision.json").read_bytes()
+    for method, path, body in [
+        ("PUT", "/v1/fleet", fleet),
+        ("POST", "/v1/decisions", asked),
+        ("POST", "/v1/models", json.dumps({"policy": "greedy"}).encode()),
+        ("POST", "/v1/models", json.dumps({"policy": "random"}).encode()),
+    ]:
+        headers = {"Content-Type": "application/json"}
+        request = urllib.request.Request(url + path, body, headers, method=method)
+        opener.open(request, timeout=START_LIMIT_S).close()
 
 
 def run(url: str, arguments: list[str]) -> int:
@@ -72,9 +93,10 @@ def main() -> int:
     if len(sys.argv) < 2:
         print(__doc__, file=sys.stderr)
         return 2
-    with tempfile.TemporaryFile("w+") as log:
-        service, url = start(sys.argv[1], log)
+    with tempfile.TemporaryFile("w+") as log, tempfile.TemporaryDirectory() as folder:
+        service, url = start(sys.argv[1], folder, log)
         try:
+            prepare(url)
             code = run(url, sys.argv[2:])
         finally:
             service.send_signal(signal.SIGTERM)
