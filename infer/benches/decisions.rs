@@ -3,7 +3,7 @@
 //! `cargo bench -p infer` measures the policy `least-loaded`; with `INFER_MODEL=DIR` it measures
 //! the model in that folder as well.
 
-#[path = "worlds.rs"]
+#[path = "support/worlds.rs"]
 mod worlds;
 
 use std::hint::black_box;

@@ -13,7 +13,7 @@
 //!
 //! A stateful request names one new request and tells that the connection's last one was answered.
 
-#[path = "worlds.rs"]
+#[path = "support/worlds.rs"]
 mod worlds;
 
 use std::io::{BufRead, BufReader, Read, Write};
@@ -338,14 +338,15 @@ fn latencies(address: SocketAddr, asked: &Asked, rate: f64, seconds: f64) -> Vec
     times
 }
 
-fn quantile(sorted: &[f64], share: f64) -> f64 {
-    let rank = (sorted.len() as f64 * share).ceil() as usize;
-    sorted.get(rank.max(1) - 1).copied().unwrap_or(f64::NAN)
+/// The value that `permille` of 1,000 do not exceed.
+fn quantile(sorted: &[f64], permille: usize) -> f64 {
+    let rank = (sorted.len() * permille).div_ceil(1000).max(1);
+    sorted.get(rank - 1).copied().unwrap_or(f64::NAN)
 }
 
 /// One row of the table.
 fn row(hosts: u32, what: &str, per_s: f64, floor_per_s: f64, sorted: &[f64]) -> String {
-    let [p50, p99, p999] = [0.5, 0.99, 0.999].map(|share| 1e3 * quantile(sorted, share));
+    let [p50, p99, p999] = [500, 990, 999].map(|permille| 1e3 * quantile(sorted, permille));
     let share = per_s / floor_per_s;
     format!("| {hosts} | {what} | {per_s:.0} | {share:.2} | {p50:.3} | {p99:.3} | {p999:.3} |")
 }
@@ -408,14 +409,14 @@ fn overload(world: &Arc<World>, settings: &Settings, body: &[u8], print: &mut dy
          | refused with 429 | {:.0} | {:.3} | {:.3} |\n\n\
          The first request afterwards: {after} after {recovered_ms:.2} ms.",
         world.hosts.len(),
-        1e3 * quantile(&alone, 0.5),
-        1e3 * quantile(&alone, 0.99),
+        1e3 * quantile(&alone, 500),
+        1e3 * quantile(&alone, 990),
         per_s(&accepted),
-        1e3 * quantile(&accepted, 0.5),
-        1e3 * quantile(&accepted, 0.99),
+        1e3 * quantile(&accepted, 500),
+        1e3 * quantile(&accepted, 990),
         per_s(&refused),
-        1e3 * quantile(&refused, 0.5),
-        1e3 * quantile(&refused, 0.99),
+        1e3 * quantile(&refused, 500),
+        1e3 * quantile(&refused, 990),
     ));
 }
 

@@ -661,7 +661,7 @@ mod tests {
         }
         for (more, expected) in [
             ("interval_s = 0\n", "control.interval_s: must lie between"),
-            ("match = \"colour\"\n", "control.match: is one of"),
+            ("match = \"color\"\n", "control.match: is one of"),
             (
                 "[control.azure]\nendpoint = \"http://x\"\n",
                 "control.azure.endpoint: ",

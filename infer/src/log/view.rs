@@ -97,7 +97,7 @@ pub struct DecisionSummary {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub client: Option<String>,
     /// `stateless` or `stateful`.
-    #[schema(pattern = "^state(less|ful)$")]
+    #[schema(pattern = "^(stateless|stateful)$")]
     pub mode: &'static str,
     /// What was answered, unless it is long.
     #[serde(skip_serializing_if = "Option::is_none")]
