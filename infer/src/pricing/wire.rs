@@ -216,7 +216,11 @@ impl<'a> WhatIfRequest<'a> {
     fn check_bounds(&self) -> Result<(), WireError> {
         if self.alternatives.is_empty() && !self.service_decision {
             let problem = "there is nothing to price: name a decision, or ask for service_decision";
-            return wrong("alternatives", problem);
+            return Err(WireError {
+                kind: WireErrorKind::Inconsistent,
+                field: "alternatives".into(),
+                problem: problem.into(),
+            });
         }
         let most_ms = u64::try_from(MAX_TIME.as_millis()).unwrap_or(u64::MAX);
         let futures = self.futures.map(|n| n as u64);

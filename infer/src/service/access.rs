@@ -168,6 +168,21 @@ mod tests {
     }
 
     #[test]
+    fn the_table_is_that_of_the_described_operations() {
+        let document = crate::openapi::document();
+        let described: BTreeSet<(String, String)> = crate::openapi::operations(&document)
+            .map(|o| (o.path.to_owned(), o.method.to_ascii_uppercase()))
+            .collect();
+        let pages = |path: &str| path.starts_with("/docs");
+        let table: BTreeSet<(String, String)> = ENDPOINTS
+            .iter()
+            .filter(|endpoint| !pages(endpoint.path))
+            .map(|endpoint| (endpoint.path.to_owned(), endpoint.method.to_owned()))
+            .collect();
+        assert_eq!(table, described);
+    }
+
+    #[test]
     fn what_does_not_stand_in_the_table_is_told_apart() {
         let find = |method: Method, path| entry(ENDPOINTS, &method, path);
         assert!(matches!(find(Method::GET, "/metrics"), Entry::Of(e) if e.path == "/metrics"));

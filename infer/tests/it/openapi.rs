@@ -79,18 +79,77 @@ fn every_operation_is_described_in_full() {
 #[test]
 fn the_examples_are_of_the_schema() {
     let document = openapi::document();
-    let operation = &document["paths"]["/v1/decisions"]["post"];
-    let asked = &operation["requestBody"]["content"]["application/json"]["examples"];
-    let answered = &operation["responses"]["200"]["content"]["application/json"]["example"];
+    let operation = |path: &str, method: &str| &document["paths"][path][method];
+    let body = |path: &str, method: &str| &operation(path, method)["requestBody"]["content"]["application/json"];
+    let decide = body("/v1/decisions", "post");
+    let answer = operation("/v1/decisions", "post");
+    let answer = &answer["responses"]["200"]["content"]["application/json"]["example"];
     for (example, name) in [
-        (&asked["state"]["value"], "DecisionRequest"),
-        (&asked["fleet"]["value"], "FleetDecisionRequest"),
-        (answered, "DecisionResponse"),
+        (&decide["examples"]["state"]["value"], "DecisionRequest"),
+        (
+            &decide["examples"]["fleet"]["value"],
+            "FleetDecisionRequest",
+        ),
+        (answer, "DecisionResponse"),
+        (&body("/v1/fleet", "put")["example"], "DecisionRequest"),
+        (
+            &body("/v1/telemetry", "post")["example"],
+            "TelemetryRequest",
+        ),
+        (&body("/v1/what-if", "post")["example"], "WhatIfRequest"),
+        (
+            &body("/v1/decisions:validate", "post")["example"],
+            "ValidateRequest",
+        ),
+        (&body("/v1/outcomes", "post")["example"], "OutcomesRequest"),
     ] {
         assert_eq!(example["schema"], 1, "{name}");
         validator(&document, name)
             .validate(example)
             .expect("of the schema");
+    }
+}
+
+/// Every example, sent to a service that runs, in the order in which a client would.
+#[test]
+fn the_examples_work() {
+    let service = Running::start(vec![decider(&small(), "least-loaded")], Limits::default());
+    for (method, path, example, response) in [
+        ("PUT", "/v1/fleet", "request", "FleetResponse"),
+        ("POST", "/v1/telemetry", "telemetry", "TelemetryResponse"),
+        (
+            "POST",
+            "/v1/decisions",
+            "fleet-decision",
+            "DecisionResponse",
+        ),
+        ("POST", "/v1/decisions", "request", "DecisionResponse"),
+        (
+            "POST",
+            "/v1/decisions:validate",
+            "validate",
+            "ValidateResponse",
+        ),
+        ("POST", "/v1/what-if", "what-if", "WhatIfResponse"),
+    ] {
+        let file = format!("{}/examples/{example}.json", env!("CARGO_MANIFEST_DIR"));
+        let request = ureq::http::Request::builder()
+            .method(method)
+            .uri(format!("{}{path}", service.url))
+            .header("content-type", "application/json")
+            .body(std::fs::read(file).expect("it is committed"))
+            .expect("a request");
+        let mut answer = agent().run(request).expect("the service answers");
+        let body: Value = answer.body_mut().read_json().expect("JSON");
+        assert_eq!(answer.status(), 200, "{path}: {body}");
+        validator(&openapi::document(), response)
+            .validate(&body)
+            .unwrap_or_else(|error| panic!("{path}: {error}"));
+        match example {
+            "telemetry" => assert_eq!(body["applied"], 4, "all of it is news"),
+            "validate" => assert_eq!(body["feasible"], true),
+            _ => {}
+        }
     }
 }
 
@@ -111,6 +170,16 @@ fn lists_have_the_bounds_of_the_parser() {
         ("DecisionBody", "deployments", wire::MAX_REQUESTS),
         ("DecisionBody", "migrations", wire::MAX_MIGRATIONS),
         ("Deployment", "hosts", world::MAX_FRAGMENTS),
+        ("TelemetryRequest", "deltas", twin::live::MAX_DELTAS),
+        ("TelemetryDelta", "hosts", world::MAX_FRAGMENTS),
+        ("FleetDecisionRequest", "requests", twin::live::MAX_DELTAS),
+        ("FleetDecisionRequest", "telemetry", twin::live::MAX_DELTAS),
+        ("OutcomesRequest", "outcomes", wire::MAX_OUTCOMES),
+        (
+            "WhatIfRequest",
+            "alternatives",
+            infer::pricing::MAX_ALTERNATIVES,
+        ),
     ] {
         let list = &document["components"]["schemas"][schema]["properties"][field];
         assert_eq!(list["maxItems"], limit, "{schema}.{field}");
@@ -121,6 +190,11 @@ fn lists_have_the_bounds_of_the_parser() {
 fn lists<'a>(value: &'a Value, at: &str, into: &mut Vec<(String, &'a Value)>) {
     if value["type"] == "array" {
         into.push((at.into(), value));
+    }
+    if let Value::Array(choices) = value {
+        for (i, choice) in choices.iter().enumerate() {
+            lists(choice, &format!("{at}/{i}"), into);
+        }
     }
     if let Value::Object(members) = value {
         for (name, member) in members {

@@ -2,12 +2,17 @@
 
 import copy
 import json
+import os
 import zlib
 from pathlib import Path
 
 import schemathesis
 
 EXAMPLE = Path(__file__).resolve().parent.parent.parent / "examples/request.json"
+
+# The decision that `run.py` asked for, and the time of the fleet that it told.
+DECISION = os.environ["SCHEMATHESIS_DECISION"]
+FLEET_NS = 42_000_000_000
 
 PROBLEM = "urn:problem-type:infer:"
 # Statuses that a wrong value gets, which the problem document must place.
@@ -36,14 +41,37 @@ def grafted(body):
     """The example with one part of `body`: closer to what the world allows than chance comes."""
     if not (isinstance(body, dict) and isinstance(body.get("state"), dict)):
         return body
-    dice = zlib.crc32(json.dumps(body, sort_keys=True).encode())
+    number = zlib.crc32(json.dumps(body, sort_keys=True).encode())
     example = json.loads(EXAMPLE.read_text())
     parts = sorted(example["state"].keys() & body["state"].keys())
-    if dice % 4 == 0 or not parts:
+    if number % 4 == 0 or not parts:
         return body
-    part = parts[dice // 4 % len(parts)]
-    example["state"][part] = copy.deepcopy(body["state"][part])
-    return example
+    part = parts[number // 4 % len(parts)]
+    state = example["state"]
+    state[part] = copy.deepcopy(body["state"][part])
+    return body | {"state": state}
+
+
+def bounded(body):
+    """A question of what if that is small, and a message whose time is that of the fleet."""
+    if not isinstance(body, dict):
+        return body
+    for name, most in [("futures", 4), ("horizon_intervals", 3)]:
+        if name in body:
+            body[name] = min(body[name], most)
+    if "time_budget_ms" in body:
+        body["time_budget_ms"] = 20_000
+    if "now_ns" in body and "state" not in body:
+        body["now_ns"] = FLEET_NS
+    for outcome in body.get("outcomes", []):
+        outcome["decision"] = DECISION
+    return body
+
+
+def dice(case, sides):
+    """The same number for the same case."""
+    text = json.dumps([case.operation.label, case.path_parameters, case.query], sort_keys=True)
+    return zlib.crc32(text.encode()) % sides
 
 
 @schemathesis.hook
@@ -51,8 +79,15 @@ def before_call(ctx, case, kwargs):
     """Sends valid messages in a form that reaches the depths of the service."""
     if case.meta is None or not case.meta.generation.mode.is_positive:
         return
-    if case.operation.label == "POST /v1/decisions":
-        case.body = grafted(whole(case.body))
+    if isinstance(case.body, dict):
+        case.body = bounded(grafted(whole(case.body)))
+    if "id" in case.path_parameters and dice(case, 2):
+        case.path_parameters["id"] = DECISION
+    if case.operation.label == "POST /v1/models/{key}":
+        policy = ("least-loaded", "greedy", "random")[dice(case, 3)]
+        action = str(case.path_parameters["key"]).rpartition(":")[2]
+        action = action if action in ("activate", "shadow") else "shadow"
+        case.path_parameters["key"] = f"{policy}:{action}"
 
 
 @schemathesis.check

@@ -51,11 +51,12 @@ def start(program: str, folder: str, log) -> tuple[subprocess.Popen, str]:
     return service, url
 
 
-def prepare(url: str) -> None:
-    """Tells the service a fleet and loads policies."""
+def prepare(url: str) -> str:
+    """Tells the service a fleet, loads policies, and gives the id of a decision."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     fleet = (CRATE / "examples/request.json").read_bytes()
     asked = (CRATE / "examples/fleet-decision.json").read_bytes()
+    decision = ""
     for method, path, body in [
         ("PUT", "/v1/fleet", fleet),
         ("POST", "/v1/decisions", asked),
@@ -64,10 +65,12 @@ def prepare(url: str) -> None:
     ]:
         headers = {"Content-Type": "application/json"}
         request = urllib.request.Request(url + path, body, headers, method=method)
-        opener.open(request, timeout=START_LIMIT_S).close()
+        with opener.open(request, timeout=START_LIMIT_S) as answer:
+            decision = answer.headers.get("x-decision-id", decision)
+    return decision
 
 
-def run(url: str, arguments: list[str]) -> int:
+def run(url: str, decision: str, arguments: list[str]) -> int:
     """Runs schemathesis against the service at `url`."""
     command = [
         *(sys.executable, "-c", "from schemathesis.cli import schemathesis; schemathesis()"),
@@ -79,6 +82,7 @@ def run(url: str, arguments: list[str]) -> int:
     ]
     environment = os.environ | {
         "PYTHONPATH": str(HERE),
+        "SCHEMATHESIS_DECISION": decision,
         "PYTHONDONTWRITEBYTECODE": "1",
         "NO_PROXY": "127.0.0.1",
     }
@@ -96,8 +100,7 @@ def main() -> int:
     with tempfile.TemporaryFile("w+") as log, tempfile.TemporaryDirectory() as folder:
         service, url = start(sys.argv[1], folder, log)
         try:
-            prepare(url)
-            code = run(url, sys.argv[2:])
+            code = run(url, prepare(url), sys.argv[2:])
         finally:
             service.send_signal(signal.SIGTERM)
             ended = service.wait(END_LIMIT_S)

@@ -12,6 +12,9 @@ use crate::state::{Deployed, FragmentRun, Phase, Request, State, TimerKind};
 use crate::workload::Rates;
 use crate::world::{MAX_FRAGMENTS, World};
 
+/// The highest number that the next request may get: what is counted from there on fits in 64 bits.
+const MAX_NEXT_REQUEST: u64 = 1 << 56;
+
 /// Why a view is not a possible state of the world's fleet.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("{field}: {problem}")]
@@ -31,6 +34,10 @@ impl State {
     pub fn from_view(world: &World, view: &FleetView) -> Result<Self, ViewError> {
         let mut build = Build::new(world, view);
         build.check_sizes()?;
+        if view.next_request > MAX_NEXT_REQUEST {
+            let problem = format!("must be at most {MAX_NEXT_REQUEST}");
+            return invalid("next_request".into(), problem);
+        }
         build.state.now = view.now;
         build.state.timers.clear();
         build.state.expect_faults(world);
