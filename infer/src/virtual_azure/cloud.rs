@@ -49,12 +49,27 @@ pub(super) struct Context {
 
 /// How far time is to pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Until {
-    /// Up to this time; a boundary at it is not reached.
-    Time(SimTime),
-    /// Up to the next epoch at which somebody outside decides: a boundary, and an arrival where
-    /// nobody inside places requests.
-    NextEpoch,
+pub(super) struct Until {
+    /// The time; a boundary at it is not reached.
+    time: SimTime,
+    /// Whether to stop before it at an epoch at which somebody outside decides: a boundary, and an
+    /// arrival where nobody inside places requests.
+    epochs: bool,
+}
+
+impl Until {
+    /// Up to `time`, whatever happens.
+    pub(super) fn time(time: SimTime) -> Self {
+        Self {
+            time,
+            epochs: false,
+        }
+    }
+
+    /// Up to the next epoch, or to `time` if that comes first.
+    pub(super) fn epoch_or(time: SimTime) -> Self {
+        Self { time, epochs: true }
+    }
 }
 
 /// The cloud.
@@ -223,21 +238,20 @@ impl Cloud {
         self.close();
         loop {
             self.follow();
-            let target = match until {
-                Until::Time(time) if self.now() >= time => return Epoch::End,
-                Until::Time(time) => time,
-                Until::NextEpoch => SimTime::NEVER,
-            };
-            let part = target
+            if self.now() >= until.time {
+                return Epoch::End;
+            }
+            let part = until
+                .time
                 .min(self.history.next_sample())
                 .min(self.operations.next_due());
             let epoch = self.episode.advance(part);
-            let stops = match (until, epoch) {
-                (Until::NextEpoch, Epoch::Boundary) => true,
-                (Until::NextEpoch, Epoch::Arrival) => self.deployer.is_outside(),
-                (Until::NextEpoch, Epoch::End) | (Until::Time(_), _) => false,
+            let stops = match epoch {
+                Epoch::Boundary => true,
+                Epoch::Arrival => self.deployer.is_outside(),
+                Epoch::End => false,
             };
-            if stops {
+            if stops && until.epochs {
                 self.open = Some(epoch);
                 self.follow();
                 return epoch;

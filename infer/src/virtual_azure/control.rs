@@ -4,7 +4,7 @@
 //! | call | what it does |
 //! |---|---|
 //! | `GET /virtual/clock` | virtual time, next boundary, how time passes |
-//! | `POST /virtual/advance` | `{"by_s": 5}`, `{"to_s": 60}` or `{"until_next_epoch": true}`: lets a stepped clock pass |
+//! | `POST /virtual/advance` | `{"by_s": 5}`, `{"to_s": 60}`, `{"until_next_epoch": true}` or one of the first with the last: lets a stepped clock pass |
 //! | `GET /virtual/state` | what `POST /v1/decisions` takes; `?epoch=boundary` or `arrival` asks for another kind |
 //! | `POST /virtual/deployments` | carries out the deployments and migrations of a decision |
 //! | `GET /virtual/qos` | the quality of service so far |
@@ -93,27 +93,23 @@ impl Cloud {
             let problem = format!("must be between 0 and {MOST_STEP_S} s of time to pass");
             Err(Denial::invalid(field, problem))
         };
-        let until = match wanted {
-            Advance {
-                by_s: Some(by_s),
-                to_s: None,
-                until_next_epoch: None,
-            } => Until::Time(self.now().after(span(by_s, "by_s")?)),
-            Advance {
-                by_s: None,
-                to_s: Some(to_s),
-                until_next_epoch: None,
-            } => {
+        let until = match (wanted.by_s, wanted.to_s) {
+            (Some(by_s), None) => Some(self.now().after(span(by_s, "by_s")?)),
+            (None, Some(to_s)) => {
                 span(to_s - self.now().seconds(), "to_s")?;
-                Until::Time(SimTime::from_seconds(to_s))
+                Some(SimTime::from_seconds(to_s))
             }
-            Advance {
-                by_s: None,
-                to_s: None,
-                until_next_epoch: Some(true),
-            } => Until::NextEpoch,
-            _ => {
-                let problem = "must have one of by_s, to_s and until_next_epoch: true";
+            (None, None) => None,
+            (Some(_), Some(_)) => {
+                let problem = "cannot have both by_s and to_s";
+                return Err(Denial::invalid("body", problem));
+            }
+        };
+        let until = match (until, wanted.until_next_epoch.unwrap_or(false)) {
+            (until, true) => Until::epoch_or(until.unwrap_or(SimTime::NEVER)),
+            (Some(time), false) => Until::time(time),
+            (None, false) => {
+                let problem = "must have by_s, to_s or until_next_epoch: true";
                 return Err(Denial::invalid("body", problem));
             }
         };

@@ -103,7 +103,7 @@ fn pass(cloud: &mut Cloud, clock: &mut Clock) -> bool {
         return false;
     };
     let target = shown.min(cloud.now().after(SLICE));
-    cloud.advance(Until::Time(target));
+    cloud.advance(Until::time(target));
     clock.reached(Instant::now(), cloud.now());
     target < shown
 }

@@ -216,7 +216,7 @@ impl Cloud {
         };
         let interval = match call.parameter("interval") {
             None | Some("" | "FULL") => SignedDuration::from_mins(1),
-            Some(text) => duration(text)?,
+            Some(text) => duration("interval", text)?,
         };
         let bins = until.duration_since(from).as_nanos() / interval.as_nanos().max(1);
         if from > until || bins > i128::from(MOST_BINS) {
@@ -397,11 +397,15 @@ fn time_span(text: &str) -> Result<(Timestamp, Timestamp), Denial> {
     match (time(from), time(until)) {
         (Ok(from), Ok(until)) => Ok((from, until)),
         (Ok(from), Err(_)) => {
-            let until = from.checked_add(duration(until)?).map_err(overflow)?;
+            let until = from
+                .checked_add(duration("timespan", until)?)
+                .map_err(overflow)?;
             Ok((from, until))
         }
         (Err(_), Ok(until)) => {
-            let from = until.checked_sub(duration(from)?).map_err(overflow)?;
+            let from = until
+                .checked_sub(duration("timespan", from)?)
+                .map_err(overflow)?;
             Ok((from, until))
         }
         (Err(_), Err(_)) => Err(wrong("must be two times of ISO 8601")),
@@ -409,10 +413,10 @@ fn time_span(text: &str) -> Result<(Timestamp, Timestamp), Denial> {
 }
 
 /// Reads a duration of ISO 8601, as `PT1M` or `P1D`, between a second and a day.
-fn duration(text: &str) -> Result<SignedDuration, Denial> {
+fn duration(field: &str, text: &str) -> Result<SignedDuration, Denial> {
     let wrong = || {
         let problem = "must be a duration of ISO 8601 in whole seconds up to a day, as PT1M";
-        bad_request("interval", problem)
+        bad_request(field, problem)
     };
     let span: Span = text.parse().map_err(|_| wrong())?;
     let days = i64::from(span.get_days());
@@ -497,14 +501,14 @@ mod tests {
             ("P1D", 86_400, "P1D"),
             ("PT90M", 5400, "PT90M"),
         ] {
-            let read = duration(text).expect(text);
+            let read = duration("interval", text).expect(text);
             assert_eq!(read.as_secs(), seconds, "{text}");
             assert_eq!(written(read), again);
         }
         for wrong in [
             "", "1M", "PT0S", "-PT1M", "P2D", "PT0.5S", "P1Y", "P1M", "x",
         ] {
-            assert!(duration(wrong).is_err(), "{wrong}");
+            assert!(duration("interval", wrong).is_err(), "{wrong}");
         }
     }
 

@@ -183,7 +183,7 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // There is nowhere left to say that standard error is closed.
-            let _ = writeln!(io::stderr(), "error: {error:#}");
+            let _ = writeln!(io::stderr(), "error: {}", explain(&error));
             ExitCode::from(exit_code(&error))
         }
     }
@@ -239,13 +239,14 @@ fn wait_for_the_end() -> Result<()> {
 
 /// The exit code for `error`, as [`Program`] documents.
 fn exit_code(error: &anyhow::Error) -> u8 {
+    let missing = |cause: &(dyn std::error::Error + 'static)| {
+        let found = cause.downcast_ref::<io::Error>();
+        found.is_some_and(|e| e.kind() == io::ErrorKind::NotFound)
+    };
+    if error.chain().any(missing) {
+        return 66;
+    }
     for cause in error.chain() {
-        if cause
-            .downcast_ref::<io::Error>()
-            .is_some_and(|e| e.kind() == io::ErrorKind::NotFound)
-        {
-            return 66;
-        }
         match cause.downcast_ref::<StartError>() {
             Some(StartError::Listen { .. }) => return 69,
             Some(StartError::Deployer(_) | StartError::Faults(_)) => return 64,
@@ -256,4 +257,18 @@ fn exit_code(error: &anyhow::Error) -> u8 {
         }
     }
     1
+}
+
+/// The error and its causes, each once.
+fn explain(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain() {
+        let message = cause.to_string();
+        if text.is_empty() {
+            text = message;
+        } else if !text.contains(&message) {
+            text = format!("{text}: {message}");
+        }
+    }
+    text
 }

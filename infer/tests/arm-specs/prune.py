@@ -134,8 +134,12 @@ class Documents:
                 self.definitions[key] = None
                 self.definitions[key] = self.reached(where, value)
             return {"$ref": f"#/definitions/{key}"}
-        dropped = ("x-ms-examples", "x-ms-enum", "externalDocs")
+        dropped = ("x-ms-examples", "externalDocs")
         described = isinstance(schema.get("description"), str)
+        if isinstance(schema.get("x-ms-enum"), dict):
+            # Whether other values may come is all that matters of it.
+            open_set = schema["x-ms-enum"].get("modelAsString", False)
+            schema = {**schema, "x-ms-enum": {"modelAsString": open_set}}
         return {
             field: self.reached(name, value)
             for field, value in schema.items()

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 from azure.core.exceptions import HttpResponseError, ResourceNotFoundError
 from azure.identity import ClientSecretCredential
-from azure.mgmt.compute import ComputeManagementClient
+from azure.mgmt.compute import ComputeManagementClient, models
 from azure.mgmt.monitor import MonitorManagementClient
 
 from virtual import GROUP, SECRET, SUBSCRIPTION, TENANT, virtual_azure
@@ -51,25 +51,22 @@ def turn_off_and_on(compute, name):
 
 
 def new_vm():
-    return {
-        "location": LOCATION,
-        "tags": {"made-by": "sdk"},
-        "hardware_profile": {"vm_size": SIZE},
-        "storage_profile": {
-            "image_reference": {
-                "publisher": "Canonical",
-                "offer": "ubuntu-24_04-lts",
-                "sku": "server",
-                "version": "latest",
-            }
-        },
-        "os_profile": {
-            "computer_name": "made",
-            "admin_username": "operator",
-            "admin_password": "not-shown-again-1",
-        },
-        "network_profile": {"network_interfaces": [{"id": "/nic", "primary": True}]},
-    }
+    return models.VirtualMachine(
+        location=LOCATION,
+        tags={"made-by": "sdk"},
+        hardware_profile=models.HardwareProfile(vm_size=SIZE),
+        storage_profile=models.StorageProfile(
+            image_reference=models.ImageReference(
+                publisher="Canonical", offer="ubuntu-24_04-lts", sku="server", version="latest"
+            )
+        ),
+        os_profile=models.OSProfile(
+            computer_name="made", admin_username="operator", admin_password="not-shown-again-1"
+        ),
+        network_profile=models.NetworkProfile(
+            network_interfaces=[models.NetworkInterfaceReference(id="/nic", primary=True)]
+        ),
+    )
 
 
 def delete_and_create(compute, name):
@@ -88,7 +85,8 @@ def delete_and_create(compute, name):
     assert made.provisioning_state == "Succeeded" and made.vm_id, made
     assert made.os_profile.admin_password is None
     assert power(compute, "made") == "running"
-    tagged = compute.virtual_machines.begin_update(GROUP, "made", {"tags": {"a": "b"}}).result(60)
+    update = models.VirtualMachineUpdate(tags={"a": "b"})
+    tagged = compute.virtual_machines.begin_update(GROUP, "made", update).result(60)
     assert tagged.tags == {"a": "b"}
     usage = {entry.name.value: entry for entry in compute.usage.list(LOCATION)}
     assert usage[SIZE].current_value == usage[SIZE].limit == 8
@@ -96,7 +94,7 @@ def delete_and_create(compute, name):
 
 
 def run_command(compute, name):
-    command = {"command_id": "RunShellScript", "script": ["uptime"]}
+    command = models.RunCommandInput(command_id="RunShellScript", script=["uptime"])
     result = compute.virtual_machines.begin_run_command(GROUP, name, command).result(60)
     assert "[stdout]" in result.value[0].message, result.value[0].message
 
@@ -130,18 +128,21 @@ def scale(compute):
     name = sets[0].name
     before = compute.virtual_machine_scale_sets.get(GROUP, name).sku.capacity
     assert before == 8
-    changed = compute.virtual_machine_scale_sets.begin_update(
-        GROUP, name, {"sku": {"capacity": 6}}
-    ).result(60)
+    scale_sets = compute.virtual_machine_scale_sets
+
+    def with_capacity(capacity):
+        update = models.VirtualMachineScaleSetUpdate(sku=models.Sku(capacity=capacity))
+        return scale_sets.begin_update(GROUP, name, update).result(60)
+
+    changed = with_capacity(6)
     assert changed.sku.capacity == 6
     assert len(list(compute.virtual_machine_scale_set_vms.list(GROUP, name))) == 6
-    compute.virtual_machine_scale_sets.begin_update(GROUP, name, {"sku": {"capacity": 7}}).result(60)
+    with_capacity(7)
     instances = list(compute.virtual_machine_scale_set_vms.list(GROUP, name, expand="instanceView"))
     assert len(instances) == 7
     number = instances[0].instance_id
-    compute.virtual_machine_scale_sets.begin_deallocate(
-        GROUP, name, {"instanceIds": [number]}
-    ).result(60)
+    some = models.VirtualMachineScaleSetVMInstanceIDs(instance_ids=[number])
+    scale_sets.begin_deallocate(GROUP, name, some).result(60)
     view = compute.virtual_machine_scale_set_vms.get_instance_view(GROUP, name, number)
     assert view.statuses[1].code == "PowerState/deallocated", view.statuses
     compute.virtual_machine_scale_set_vms.begin_start(GROUP, name, number).result(60)
@@ -175,7 +176,9 @@ def step(name, function, *arguments):
 
 def main():
     binary = sys.argv[1]
-    fast = ["--world", "scinet-16", "--speed", "300", "--page-size", "5"]
+    # In turn, so that every VM has something to do.
+    fast = ["--world", "scinet-16", "--speed", "300", "--deployer", "round-robin"]
+    fast += ["--page-size", "5"]
     start = datetime(2026, 1, 1)
     with virtual_azure(binary, *fast, "--start-time", f"{start:%Y-%m-%dT%H:%M:%SZ}") as server:
         compute, monitor = clients(server)

@@ -70,7 +70,7 @@ fn power(cloud: &mut Cloud, name: &str) -> String {
 
 fn pass(cloud: &mut Cloud, seconds: f64) {
     let until = cloud.now().after(SimTime::from_seconds(seconds));
-    cloud.advance(Until::Time(until));
+    cloud.advance(Until::time(until));
 }
 
 /// The status of the operation of `answer`.
