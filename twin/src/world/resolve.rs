@@ -12,8 +12,8 @@ use thiserror::Error;
 use super::file::{ApplicationFile, FragmentFile, HostGroupFile, SCHEMA, WorkloadFile, WorldFile};
 use super::migration::{MigrationSettings, dirtied};
 use super::{
-    Application, Fragment, HostSpec, Link, MAX_APPLICATIONS, MAX_CAPS, MAX_FRAGMENTS, MAX_HOSTS,
-    MAX_VARIANTS, Model, PowerCurve, Site, Variant, VmSize, World, embedded,
+    Application, Containers, Fragment, HostSpec, Link, MAX_APPLICATIONS, MAX_CAPS, MAX_FRAGMENTS,
+    MAX_HOSTS, MAX_VARIANTS, Model, PowerCurve, Site, Variant, VmSize, World, embedded,
 };
 use crate::arrivals;
 use crate::distribution::Empirical;
@@ -136,13 +136,7 @@ impl World {
             applications.push(check.application(i, a, (&caps, &models))?);
         }
         let (workload, arrivals_text) = check.workload(&file, folder, &mut applications)?;
-        let mut hash = Sha256::new();
-        hash.update(serde_json::to_vec(&file).unwrap_or_default());
-        hash.update(arrivals_text.as_bytes());
-        for step in containers.list().iter().flat_map(|c| c.demand.steps()) {
-            hash.update(step.until.0.to_le_bytes());
-            hash.update(step.rate.0.to_le_bytes());
-        }
+        let hash = hash(&file, &arrivals_text, &containers);
         let mut world = Self {
             name: file.name.clone(),
             description: file.description.clone(),
@@ -163,7 +157,7 @@ impl World {
             objective: file.objective,
             migration,
             typical_mi: Vec::new(),
-            hash: hex::encode(hash.finalize()),
+            hash,
             file: Arc::new(file),
         };
         check.placeable(&world)?;
@@ -709,6 +703,18 @@ impl Check<'_> {
         }
         Ok(())
     }
+}
+
+/// The hash of a world file and of what was read for it.
+fn hash(file: &WorldFile, arrivals: &str, containers: &Containers) -> String {
+    let mut hash = Sha256::new();
+    hash.update(serde_json::to_vec(file).unwrap_or_default());
+    hash.update(arrivals.as_bytes());
+    for step in containers.list().iter().flat_map(|c| c.demand.steps()) {
+        hash.update(step.until.0.to_le_bytes());
+        hash.update(step.rate.0.to_le_bytes());
+    }
+    hex::encode(hash.finalize())
 }
 
 /// Expected work of a typical request of application `a` in its most accurate variant, in MI.

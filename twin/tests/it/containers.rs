@@ -12,6 +12,7 @@ use twin::snapshot;
 use twin::state::{Epoch, Future, State};
 use twin::units::SimTime;
 use twin::workload::Arrival;
+use twin::world::file::WorkloadFile;
 
 use crate::statistics::close;
 
@@ -423,8 +424,9 @@ fn runs_with_containers_are_the_same_bytes_every_time_and_through_snapshots() {
         "{ duration_s = 7, vcpus = 0.4 }, { duration_s = 4, vcpus = 1.9 }",
     )
     .replace("] }", "], repeat = true }");
-    let text = toml_of(&world(3, "", &many)).replace("rate_per_s = 1e-9", "rate_per_s = 0.8");
-    let world = World::parse(&text, "busy.toml", None).expect("it is valid");
+    let mut file = (*world(3, "", &many).file).clone();
+    file.workload = WorkloadFile::Poisson { rate_per_s: 0.8 };
+    let world = World::resolve(file, "busy.toml", None).expect("it is valid");
     let hosts: Vec<u32> = world.containers.list().iter().map(|c| c.host.0).collect();
     assert_eq!(hosts, [0, 1, 2], "the least reserved");
     let run = || {
@@ -449,7 +451,7 @@ fn errors_name_the_field_and_the_way_out() {
     let good = container("host = \"two-here-02\"", "{ duration_s = 1, vcpus = 1 }");
     check_refused(
         &good.replace("two-here-02", "two-here-03"),
-        "containers[0].host: unknown host \"two-here-03\", did you mean \"two-here-01\"?",
+        "containers[0].host: unknown host \"two-here-03\", did you mean \"two-here-02\"?",
     );
     check_refused(
         &good.replace("vcpus = 2", "vcpus = 0"),
