@@ -613,7 +613,12 @@ fn what_is_wrong_is_named_and_changes_nothing() {
         (&fleet["totals"]["requests"], &fleet["now_ns"]),
         (&json!(0), &json!(0))
     );
+}
 
+#[test]
+fn what_is_wrong_with_a_question_is_named() {
+    let client = Client::new();
+    client.put_fleet(&whole_state());
     for (ask, status, field) in [
         (json!({"schema": 1}), 422, "now_ns"),
         (json!({"schema": 1, "now_ns": 1}), 422, "epoch"),

@@ -220,7 +220,7 @@ impl State {
             let other = &self.requests[w as usize];
             (other.arrived, other.id) <= (at, id)
         };
-        let place = self.waiting.iter().rposition(|w| before(w));
+        let place = self.waiting.iter().rposition(before);
         self.waiting.insert(place.map_or(0, |p| p + 1), slot);
         slot
     }
