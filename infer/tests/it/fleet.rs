@@ -535,15 +535,15 @@ fn a_request_from_arrival_to_answer() {
     assert!(page.contains("infer_fleet_response_bias_seconds"));
 }
 
-#[test]
-#[expect(clippy::too_many_lines, reason = "one table of wrong messages")]
-fn what_is_wrong_is_named_and_changes_nothing() {
-    let client = Client::new();
-    client.put_fleet(&whole_state());
-    let arrived = json!({"kind": "arrived", "request": 1, "application": "caption"});
-    let deployed = |hosts: Value| json!({"kind": "deployed", "request": 1, "variant": "split", "hosts": hosts});
+/// The report that request 1 was deployed to `hosts`.
+fn deployed(hosts: &Value) -> Value {
+    json!({"kind": "deployed", "request": 1, "variant": "split", "hosts": hosts})
+}
+
+/// Deltas that are wrong after request 1 has arrived and was deployed, and the field that is.
+fn wrong_deltas() -> Vec<(Value, &'static str)> {
     let started = json!({"kind": "started", "request": 1});
-    for (delta, field) in [
+    vec![
         (started, "deltas[2].fragment"),
         (
             json!({"kind": "answered", "request": 9}),
@@ -593,15 +593,23 @@ fn what_is_wrong_is_named_and_changes_nothing() {
             json!({"kind": "deployed", "request": 1, "variant": "spilt", "hosts": [0, 0]}),
             "deltas[2].variant",
         ),
-        (deployed(json!([0])), "deltas[2].hosts"),
-        (deployed(json!([0, 9])), "deltas[2].hosts[1]"),
+        (deployed(&json!([0])), "deltas[2].hosts"),
+        (deployed(&json!([0, 9])), "deltas[2].hosts[1]"),
         (
             json!({"kind": "arrived", "request": null}),
             "deltas[2].request",
         ),
         (json!({"kind": "arrived", "wish": 1}), "deltas[2].wish"),
-    ] {
-        let deltas = json!([arrived, deployed(json!([0, 0])), delta]);
+    ]
+}
+
+#[test]
+fn what_is_wrong_is_named_and_changes_nothing() {
+    let client = Client::new();
+    client.put_fleet(&whole_state());
+    let arrived = json!({"kind": "arrived", "request": 1, "application": "caption"});
+    for (delta, field) in wrong_deltas() {
+        let deltas = json!([arrived, deployed(&json!([0, 0])), delta]);
         let (status, body) = client.tell(SECOND, deltas);
         assert_eq!(
             (status, &body["field"]),
@@ -614,7 +622,12 @@ fn what_is_wrong_is_named_and_changes_nothing() {
         (&fleet["totals"]["requests"], &fleet["now_ns"]),
         (&json!(0), &json!(0))
     );
+}
 
+#[test]
+fn what_is_wrong_with_a_question_is_named() {
+    let client = Client::new();
+    client.put_fleet(&whole_state());
     for (ask, status, field) in [
         (json!({"schema": 1}), 422, "now_ns"),
         (json!({"schema": 1, "now_ns": 1}), 422, "epoch"),
