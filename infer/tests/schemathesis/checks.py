@@ -48,6 +48,12 @@ def grafted(body):
         return body
     part = parts[number // 4 % len(parts)]
     state = example["state"]
+    if number % 4 == 1:
+        # The example's state whole: what else there is in the message is reached.
+        body = {name: value for name, value in body.items() if name != "world"}
+        if "alternatives" in body or "service_decision" in body:
+            body |= {"alternatives": [], "service_decision": True}
+        return body | {"state": state}
     state[part] = copy.deepcopy(body["state"][part])
     return body | {"state": state}
 
