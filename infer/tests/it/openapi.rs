@@ -146,7 +146,7 @@ fn the_examples_work() {
             .validate(&body)
             .unwrap_or_else(|error| panic!("{path}: {error}"));
         match example {
-            "telemetry" => assert_eq!(body["applied"], 4, "all of it is news"),
+            "telemetry" => assert_eq!(body["applied"], 5, "all of it is news"),
             "validate" => assert_eq!(body["feasible"], true),
             _ => {}
         }
