@@ -179,6 +179,7 @@ impl Writer {
             Err(error) => Err(error),
         };
         self.batch = batch;
+        let longest = ATTEMPT_BYTES.min(env.settings.max_record_bytes);
         match &written {
             Ok(_) => self.append_failure = None,
             Err(LogError::TooLong { .. }) => {}
@@ -187,7 +188,7 @@ impl Writer {
                 self.append_failure = Some(Failure {
                     message: error.to_string(),
                     refused: refused + 1,
-                    bytes: self.batch.bytes.len().min(ATTEMPT_BYTES),
+                    bytes: self.batch.bytes.len().min(longest),
                 });
             }
         }
