@@ -383,9 +383,29 @@ struct Got {
     body: Value,
 }
 
+/// Examples that the virtual Azure refuses, and the code with which it does: it does not resize VMs,
+/// and a region must be named where the document's own parameters leave it out.
+const REFUSED: [(&str, &str); 3] = [
+    (
+        "VirtualMachine_Update_ForceDetachDataDisk.json",
+        "PropertyChangeNotAllowed",
+    ),
+    (
+        "VirtualMachine_Update_DetachDataDiskUsingToBeDetachedProperty.json",
+        "PropertyChangeNotAllowed",
+    ),
+    ("no example", "BadRequest"),
+];
+
 /// Holds an answer, and what its operation comes to, against the documents.
 fn hold(specification: &Specification, operation: &Operation, name: &str, tried: &Try, got: &Got) {
     let what = format!("{} {} ({name})", operation.method, operation.path);
+    if let Some((.., code)) = REFUSED.iter().find(|(refused, _)| *refused == name)
+        && got.status >= 400
+    {
+        assert_eq!(got.body["error"]["code"], *code, "{what}: {}", got.body);
+        return;
+    }
     assert!(
         (200..300).contains(&got.status),
         "{what}: {} {}",
@@ -485,12 +505,21 @@ fn examples_of_metrics_and_subscriptions() {
 }
 
 /// Official examples that are not of their own schema, and why.
-const WRONG_EXAMPLES: [(&str, &str); 0] = [];
+const WRONG_EXAMPLES: [(&str, &str); 2] = [
+    (
+        "VirtualMachineScaleSetVM_Get_InstanceViewAutoPlacedOnDedicatedHostGroup.json",
+        "null stands for what is not there",
+    ),
+    (
+        "VirtualMachine_Get_InstanceView.json",
+        "null stands for what is not there",
+    ),
+];
 
 #[test]
 fn official_examples_are_of_the_schema() {
     let specification = Specification::load();
-    let mut seen = 0;
+    let (mut seen, mut wrong) = (0, BTreeMap::new());
     for operation in &specification.operations {
         for (name, example) in &operation.examples {
             for (status, response) in &example.responses {
@@ -501,16 +530,16 @@ fn official_examples_are_of_the_schema() {
                     continue;
                 }
                 let problems = specification.problems(schema, &response["body"], false);
-                let wrong = WRONG_EXAMPLES.iter().any(|(known, _)| known == name);
-                assert_eq!(
-                    wrong,
-                    !problems.is_empty(),
-                    "{name} {status}: {problems:#?}"
-                );
+                if !problems.is_empty() {
+                    wrong.insert(name.as_str(), problems);
+                }
                 seen += 1;
             }
         }
     }
+    let known: Vec<&str> = WRONG_EXAMPLES.iter().map(|(name, _)| *name).collect();
+    let found: Vec<&str> = wrong.keys().copied().collect();
+    assert_eq!(found, known, "{wrong:#?}");
     assert!(seen > 40, "{seen}");
 }
 

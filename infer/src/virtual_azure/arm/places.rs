@@ -44,7 +44,8 @@ impl Cloud {
     pub(super) fn subscriptions(&self, _: &Call) -> Answer {
         let body = json!({
             "value": [self.subscription_body()],
-            "count": {"type": "Total", "value": 1},
+            // The document asks for it where there are no more pages, too.
+            "nextLink": "",
         });
         Answer::ok(body)
     }
