@@ -82,13 +82,13 @@ target-dir:
 azure-python:
     #!/usr/bin/env bash
     set -euo pipefail
-    {{ service_python }} -c 'import azure.identity, azure.mgmt.compute, azure.mgmt.monitor' || {
-        echo "azure-python: run: {{ service_python }} -m pip install -r infer/tests/azure/requirements.txt" >&2
+    {{ python }} -c 'import azure.identity, azure.mgmt.compute, azure.mgmt.monitor' || {
+        echo "azure-python: run: {{ python }} -m pip install -r infer/tests/azure/requirements.txt" >&2
         exit 69
     }
     cargo build -p infer --bin virtual-azure
     target=${CARGO_TARGET_DIR:-target}
-    {{ service_python }} infer/tests/azure/sdk.py "$target/debug/virtual-azure"
+    {{ python }} infer/tests/azure/sdk.py "$target/debug/virtual-azure"
 
 # The virtual Azure with azure-cli, a large package: `pip install azure-cli`
 azure-cli:
