@@ -38,7 +38,7 @@ impl Cloud {
             "tenantCategory": "Home",
             "tenantType": "AAD",
         });
-        Answer::ok(json!({"value": [tenant]}))
+        Answer::ok(json!({"value": [tenant], "nextLink": ""}))
     }
 
     pub(super) fn subscriptions(&self, _: &Call) -> Answer {
