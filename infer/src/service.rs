@@ -2,7 +2,7 @@
 //!
 //! | request | answer |
 //! |---|---|
-//! | `POST /v1/decisions` | a [`DecisionResponse`](twin::wire::DecisionResponse) to a [`DecisionRequest`] |
+//! | `POST /v1/decisions` | a [`DecisionResponse`](twin::wire::DecisionResponse) to a [`DecisionRequest`](twin::wire::DecisionRequest) |
 //! | `PUT /v1/fleet` | takes a whole state as that of the fleet that the service keeps |
 //! | `GET /v1/fleet` | the fleet by its live twin; `?view=summary` without the whole state |
 //! | `POST /v1/telemetry` | tells what happened in the fleet |
