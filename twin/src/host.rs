@@ -19,7 +19,7 @@
 //! **Models.** A fragment that needs a model waits until the host has loaded it. Loaded models stay
 //! until their memory is needed; the one that has been unused longest goes first.
 //!
-//! **Containers.** Long-running ones share the CPU and hold memory beside fragments ([`containers`]).
+//! **Containers.** Long-running ones share the CPU and hold memory beside fragments (`host::containers`).
 //!
 //! Left out: interference between fragments beyond sharing.
 
