@@ -561,3 +561,78 @@ async fn the_chain_signs_in_with_a_client_secret() {
     );
     assert!(!text.contains("hush"), "{text}");
 }
+
+/// The answers to the official examples of `GET` on paths that end so.
+fn official(end: &str) -> Vec<serde_json::Value> {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/arm-specs");
+    let text = std::fs::read_to_string(path.join("operations.json")).expect("the file is there");
+    let operations: Vec<serde_json::Value> = serde_json::from_str(&text).expect("JSON");
+    let of_path = operations.into_iter().filter(|operation| {
+        let path = operation["path"].as_str().expect("a path");
+        operation["method"]
+            .as_str()
+            .expect("a method")
+            .eq_ignore_ascii_case("get")
+            && path.ends_with(end)
+    });
+    of_path
+        .flat_map(|operation| {
+            let examples = operation["examples"].as_object().expect("examples").clone();
+            examples.into_iter().map(|(_, example)| example)
+        })
+        .map(|example| example["responses"]["200"]["body"].clone())
+        .collect()
+}
+
+#[tokio::test]
+async fn the_official_examples_are_read() {
+    let server = Server::start().await;
+    let client = server.client();
+    let lists =
+        official("resourceGroups/{resourceGroupName}/providers/Microsoft.Compute/virtualMachines");
+    assert!(!lists.is_empty());
+    for mut list in lists {
+        for vm in list["value"].as_array_mut().expect("VMs") {
+            vm["id"] = VM.into();
+        }
+        list["nextLink"] = serde_json::Value::Null;
+        server.on(LIST, vec![Answer::new(200, &list.to_string())]);
+        client.vms(&group()).await.expect("the example is read");
+    }
+    let views = official("/instanceView");
+    assert!(!views.is_empty());
+    for view in views {
+        server.on(
+            &format!("GET {VM}/instanceView"),
+            vec![Answer::new(200, &view.to_string())],
+        );
+        let statuses = client
+            .instance_view(&vm())
+            .await
+            .expect("the example is read");
+        assert!(!statuses.is_empty());
+    }
+    let sets = official("virtualMachineScaleSets/{vmScaleSetName}");
+    assert!(!sets.is_empty());
+    let id = ResourceId::compute("s", "g", "virtualMachineScaleSets", "w").expect("an id");
+    for mut set in sets {
+        set["id"] = id.as_str().into();
+        let sized = set["sku"]["capacity"].is_u64();
+        server.on(
+            &format!("GET {id}"),
+            vec![Answer::new(200, &set.to_string())],
+        );
+        assert_eq!(client.scale_set(&id).await.is_ok(), sized, "{set}");
+    }
+    let metrics = official("/providers/Microsoft.Insights/metrics");
+    assert!(!metrics.is_empty());
+    for metric in metrics {
+        server.on(
+            &format!("GET {VM}/providers/Microsoft.Insights/metrics"),
+            vec![Answer::new(200, &metric.to_string())],
+        );
+        let now = jiff::Timestamp::now();
+        let read = client.metrics(&vm(), &["Percentage CPU"], now, now).await;
+        read.expect("the example is read");
+    }
+}
