@@ -599,7 +599,7 @@ async fn the_official_examples_are_read() {
         server.on(LIST, vec![Answer::new(200, &list.to_string())]);
         client.vms(&group()).await.expect("the example is read");
     }
-    let views = official("/instanceView");
+    let views = official("virtualMachines/{vmName}/instanceView");
     assert!(!views.is_empty());
     for view in views {
         server.on(
