@@ -208,7 +208,7 @@ pub(super) fn segments(path: &str) -> Vec<String> {
 }
 
 /// Undoes percent-encoding; what is not text becomes `�`.
-fn decode(segment: &str) -> String {
+pub(super) fn decode(segment: &str) -> String {
     let bytes = segment.as_bytes();
     let mut plain = Vec::with_capacity(bytes.len());
     let mut at = 0;

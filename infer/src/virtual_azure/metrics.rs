@@ -6,12 +6,14 @@
 //! subscription and a region there are the metrics of all VMs, one by one with the filter
 //! `Microsoft.ResourceId eq '*'`.
 
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Span, Timestamp};
 use serde_json::{Map, Value, json};
 use twin::ids::HostId;
 use twin::units::SimTime;
 
-use super::answer::{Answer, Call, Denial};
+use super::answer::{Answer, Call, Denial, decode};
 use super::cloud::{Cloud, Context, azure_location};
 use super::history::{MINUTE, Quantity, Summary};
 use super::machine::MachineKey;
@@ -388,11 +390,17 @@ fn metrics_of(names: Option<&str>) -> Result<Vec<Metric>, Denial> {
 /// Reads `start/end`, of which one may be a duration.
 fn time_span(text: &str) -> Result<(Timestamp, Timestamp), Denial> {
     let wrong = |problem: &str| bad_request("timespan", problem);
-    let (from, until) = text
+    // azure-cli encodes it twice.
+    let decoded = decode(text);
+    let (from, until) = decoded
         .split_once('/')
         .ok_or_else(|| wrong("must be two times with a slash between"))?;
-    // A plus sign that was not encoded arrives as a space.
-    let time = |part: &str| part.trim().replace(' ', "+").parse::<Timestamp>();
+    let time = |part: &str| {
+        // A plus sign that was not encoded arrives as a space; a time without a zone is in UTC.
+        let text = part.trim().replace(' ', "+");
+        let zoned = text.parse::<Timestamp>();
+        zoned.or_else(|_| TimeZone::UTC.to_timestamp(text.parse::<DateTime>()?))
+    };
     let overflow = |_: jiff::Error| wrong("is out of range");
     match (time(from), time(until)) {
         (Ok(from), Ok(until)) => Ok((from, until)),
@@ -518,6 +526,9 @@ mod tests {
         assert_eq!(until.duration_since(from), SignedDuration::from_hours(1));
         let (from, until) =
             time_span("2026-01-01T00:00:00 00:00/2026-01-01T01:00:00Z").expect("a span");
+        assert_eq!(until.duration_since(from), SignedDuration::from_hours(1));
+        let twice = "2026-01-01T00%3A00%3A00.5%2F2026-01-01T01%3A00%3A00.5";
+        let (from, until) = time_span(twice).expect("a span");
         assert_eq!(until.duration_since(from), SignedDuration::from_hours(1));
         for wrong in [
             "",

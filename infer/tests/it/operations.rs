@@ -287,7 +287,8 @@ fn what_is_deployed_names_what_there_is() {
             .filter(|word| word.starts_with("INFER_") && *word != "INFER_LOG")
             .collect();
         for variable in variables {
-            assert!(help.contains(variable), "{file}: {variable}");
+            let told = format!("{variable}]");
+            assert!(help.contains(&told), "{file}: {variable}");
         }
         let settings = text.lines().filter(|line| !line.starts_with('#'));
         let words = settings.flat_map(str::split_whitespace);

@@ -38,16 +38,12 @@ impl Cloud {
             "tenantCategory": "Home",
             "tenantType": "AAD",
         });
+        // The official document requires the link, also of the last page.
         Answer::ok(json!({"value": [tenant], "nextLink": ""}))
     }
 
     pub(super) fn subscriptions(&self, _: &Call) -> Answer {
-        let body = json!({
-            "value": [self.subscription_body()],
-            // The document asks for it where there are no more pages, too.
-            "nextLink": "",
-        });
-        Answer::ok(body)
+        Answer::ok(json!({"value": [self.subscription_body()], "nextLink": ""}))
     }
 
     pub(super) fn subscription_body(&self) -> Value {
