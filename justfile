@@ -59,6 +59,12 @@ schemathesis *args:
     cargo build -p infer --bin infer
     {{ service_python }} infer/tests/schemathesis/run.py "$({{ just_executable() }} target-dir)/debug/infer" {{ args }}
 
+# The dashboard in headless Chromium; `--out DIR` keeps screenshots
+dashboard *args:
+    {{ python }} -c 'import playwright' || { echo "dashboard: run: {{ python }} -m pip install -r infer/tests/dashboard/requirements.txt" >&2; exit 69; }
+    cargo build -p infer --bin infer
+    {{ python }} infer/tests/dashboard/run.py "$({{ just_executable() }} target-dir)/debug/infer" {{ args }}
+
 # The files of infer/deploy: manifests, unit, alerts and their tests; `--all` wants every tool
 deploy-files *args:
     {{ service_python }} infer/deploy/check.py {{ args }}

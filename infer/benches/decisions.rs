@@ -14,59 +14,17 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use infer::decider::Decider;
 use infer::service::{Limits, Service};
 use infer::source::Source;
-use twin::decision::Decision;
-use twin::observation::Observation;
-use twin::policy::{Policy, PolicyError};
-use twin::simulate::{self, Options};
 use twin::wire::DecisionRequest;
 use twin::world::World;
 
-use worlds::world;
+use worlds::{body, world};
 
+/// Length of the run that a request comes from.
+const INTERVALS: u32 = 30;
 /// Hosts of the worlds that are measured.
 const HOSTS: [u32; 2] = [16, 100];
 /// Connections that ask at the same time.
 const CLIENTS: u64 = 4;
-
-/// Keeps the last observation with a request to deploy while another policy decides.
-struct Keeping {
-    policy: Box<dyn Policy>,
-    body: Vec<u8>,
-}
-
-impl Policy for Keeping {
-    fn name(&self) -> &str {
-        self.policy.name()
-    }
-
-    fn decide(
-        &mut self,
-        observation: &Observation<'_>,
-        decision: &mut Decision,
-    ) -> Result<(), PolicyError> {
-        if observation.waiting().next().is_some() {
-            let view = observation.view();
-            let request = DecisionRequest::from_view(observation.world(), &view);
-            self.body = serde_json::to_vec(&request).expect("a view serializes");
-        }
-        self.policy.decide(observation, decision)
-    }
-}
-
-/// A request from the middle of a run.
-fn body(world: &World) -> Vec<u8> {
-    let policy = twin::policy::by_name("least-loaded", world, 1).expect("the policy exists");
-    let mut keeping = Keeping {
-        policy,
-        body: Vec::new(),
-    };
-    let options = Options {
-        intervals: Some(30),
-        ..Options::new(1)
-    };
-    simulate::run(world, &mut keeping, &options).expect("the run ends");
-    keeping.body
-}
 
 fn sources() -> Vec<(&'static str, Source)> {
     let mut sources = vec![("least-loaded", Source::named("least-loaded"))];
@@ -82,7 +40,7 @@ fn decide(c: &mut Criterion) {
     group.throughput(Throughput::Elements(1));
     for hosts in HOSTS {
         let world = world(hosts);
-        let body = body(&world);
+        let body = body(&world, INTERVALS);
         for (name, source) in sources() {
             let mut decider = Decider::new(&world, &source, 1).expect("the policy loads");
             let id = BenchmarkId::new(name, hosts);
@@ -155,7 +113,7 @@ fn http(c: &mut Criterion) {
     group.throughput(Throughput::Elements(1));
     for hosts in HOSTS {
         let world = world(hosts);
-        let body = body(&world);
+        let body = body(&world, INTERVALS);
         for (name, source) in sources() {
             let url = serve(&world, &source);
             for clients in [1, CLIENTS] {

@@ -31,15 +31,13 @@ use infer::service::{Limits, Service};
 use infer::source::Source;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use twin::decision::Decision;
-use twin::observation::Observation;
-use twin::policy::{Policy, PolicyError};
-use twin::simulate::{self, Options};
 use twin::wire::DecisionRequest;
 use twin::world::World;
 
-use worlds::world;
+use worlds::{body, world};
 
+/// Length of the run that a request comes from.
+const INTERVALS: u32 = 8;
 /// Connections of the closed loop.
 const CONNECTIONS: usize = 4;
 /// Connections of the open loop.
@@ -79,46 +77,6 @@ impl Settings {
         }
         settings
     }
-}
-
-/// Keeps the last request body in which something waits, while another policy decides.
-struct Keeping {
-    policy: Box<dyn Policy>,
-    body: Vec<u8>,
-}
-
-impl Policy for Keeping {
-    fn name(&self) -> &str {
-        self.policy.name()
-    }
-
-    fn decide(
-        &mut self,
-        observation: &Observation<'_>,
-        decision: &mut Decision,
-    ) -> Result<(), PolicyError> {
-        if observation.waiting().next().is_some() {
-            let view = observation.view();
-            let request = DecisionRequest::from_view(observation.world(), &view);
-            self.body = serde_json::to_vec(&request).expect("a view serializes");
-        }
-        self.policy.decide(observation, decision)
-    }
-}
-
-/// A request from the middle of a run.
-fn body(world: &World) -> Vec<u8> {
-    let policy = twin::policy::by_name("least-loaded", world, 1).expect("the policy exists");
-    let mut keeping = Keeping {
-        policy,
-        body: Vec::new(),
-    };
-    let options = Options {
-        intervals: Some(8),
-        ..Options::new(1)
-    };
-    simulate::run(world, &mut keeping, &options).expect("the run ends");
-    keeping.body
 }
 
 fn runtime() -> tokio::runtime::Runtime {
@@ -431,7 +389,7 @@ fn main() {
     print("|---|---|---|---|---|---|---|");
     for &hosts in &settings.hosts {
         let world = world(hosts);
-        let body = body(&world);
+        let body = body(&world, INTERVALS);
         let address = serve(&world, &settings.source, Limits::default());
         let stateless = Asked::Same(body.clone());
         let fleet = Asked::fleet(address, &world, &body);
@@ -455,6 +413,6 @@ fn main() {
         }
     }
     let world = world(16);
-    let body = body(&world);
+    let body = body(&world, INTERVALS);
     overload(&world, &settings, &body, &mut print);
 }

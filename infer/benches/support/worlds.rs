@@ -1,7 +1,12 @@
-//! Worlds of the benchmarks.
+//! Worlds of the benchmarks, and states in them.
 
 use std::sync::Arc;
 
+use twin::decision::Decision;
+use twin::observation::Observation;
+use twin::policy::{Policy, PolicyError};
+use twin::simulate::{self, Options};
+use twin::wire::DecisionRequest;
 use twin::world::World;
 use twin::world::file::WorkloadFile;
 
@@ -18,4 +23,44 @@ pub(crate) fn world(hosts: u32) -> Arc<World> {
         minimum,
     };
     Arc::new(World::resolve(file, "benchmark", None).expect("the world is valid"))
+}
+
+/// Keeps the last request body in which something waits, while another policy decides.
+struct Keeping {
+    policy: Box<dyn Policy>,
+    body: Vec<u8>,
+}
+
+impl Policy for Keeping {
+    fn name(&self) -> &str {
+        self.policy.name()
+    }
+
+    fn decide(
+        &mut self,
+        observation: &Observation<'_>,
+        decision: &mut Decision,
+    ) -> Result<(), PolicyError> {
+        if observation.waiting().next().is_some() {
+            let view = observation.view();
+            let request = DecisionRequest::from_view(observation.world(), &view);
+            self.body = serde_json::to_vec(&request).expect("a view serializes");
+        }
+        self.policy.decide(observation, decision)
+    }
+}
+
+/// The last request of a run of `intervals` intervals in which something waits.
+pub(crate) fn body(world: &World, intervals: u32) -> Vec<u8> {
+    let policy = twin::policy::by_name("least-loaded", world, 1).expect("the policy exists");
+    let mut keeping = Keeping {
+        policy,
+        body: Vec::new(),
+    };
+    let options = Options {
+        intervals: Some(intervals),
+        ..Options::new(1)
+    };
+    simulate::run(world, &mut keeping, &options).expect("the run ends");
+    keeping.body
 }
