@@ -16,6 +16,7 @@ from virtual import GROUP, SECRET, SUBSCRIPTION, TENANT, virtual_azure
 
 SIZE = "Standard_B2s"
 LOCATION = "uksouth"
+METERED = timedelta(minutes=5)
 
 
 def power(compute, name):
@@ -104,7 +105,7 @@ def meter(compute, monitor, name, start):
     known = {metric.name.value for metric in monitor.metric_definitions.list(vm.id)}
     names = ["Percentage CPU", "Available Memory Bytes", "CPU Credits Remaining", "Network In Total"]
     assert known.issuperset(names), known
-    end = start + timedelta(minutes=5)
+    end = start + METERED
     answer = monitor.metrics.list(
         vm.id,
         metricnames=",".join(names),
@@ -186,6 +187,7 @@ def main():
         step("deallocate, start, restart, stop", turn_off_and_on, compute, "B2s-uksouth-01")
         step("delete, create, tag", delete_and_create, compute, "B2s-uksouth-02")
         step("run a command", run_command, compute, "B2ms-uksouth-01")
+        server.wait_until(METERED.total_seconds())
         step("meter", meter, compute, monitor, "B2ms-uksouth-02", start)
         actions = [entry["action"] for entry in server.get("log")["entries"]]
         print("executed:", ", ".join(actions))

@@ -5,6 +5,7 @@ import json
 import ssl
 import subprocess
 import tempfile
+import time
 import urllib.request
 from pathlib import Path
 
@@ -12,6 +13,7 @@ SUBSCRIPTION = "00000000-0000-0000-0000-000000000001"
 TENANT = "00000000-0000-0000-0000-000000000002"
 GROUP = "fleet"
 SECRET = "virtual-secret"
+WAIT_LIMIT_S = 60
 
 
 class Virtual:
@@ -29,6 +31,13 @@ class Virtual:
         )
         with opener.open(f"{self.url}/virtual/{path}", timeout=20) as response:
             return json.load(response)
+
+    def wait_until(self, virtual_s):
+        """Waits for the time at which so much has been metered."""
+        deadline = time.monotonic() + WAIT_LIMIT_S
+        while (now_s := self.get("clock")["now_s"]) < virtual_s:
+            assert time.monotonic() < deadline, f"the clock stands at {now_s} s"
+            time.sleep(0.05)
 
 
 @contextlib.contextmanager
