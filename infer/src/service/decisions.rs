@@ -95,7 +95,7 @@ pub(super) struct Taken {
 
 impl App {
     async fn decide(&self, request: Request) -> Result<Answered, Refusal> {
-        let _admitted = self.admit()?;
+        let _admitted = self.admit().await?;
         let caller = request.extensions().get::<Caller>().cloned();
         let body = self.json_body(request).await?;
         let waited = timeout(WAIT_LIMIT, self.pool.take()).await;

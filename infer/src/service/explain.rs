@@ -78,7 +78,7 @@ pub(super) async fn explain(
 
 impl App {
     async fn explain(self: &Arc<Self>, id: &str, asked: &Asked) -> Result<Vec<u8>, Refusal> {
-        let _admitted = self.admit()?;
+        let _admitted = self.admit().await?;
         let id: DecisionId = id
             .parse()
             .map_err(|error| Refusal::in_parameter("id", format!("{error}")))?;

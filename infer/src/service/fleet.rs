@@ -5,15 +5,13 @@
 //! the log.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::extract::{RawQuery, Request, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use tokio::runtime::{Handle, RuntimeFlavor};
-use tokio::sync::{Mutex, MutexGuard};
-use tokio::time::timeout;
 use twin::units::SimTime;
 use twin::wire::{
     DecisionRequest, FleetDecisionRequest, FleetResponse, Problem, TelemetryRequest,
@@ -25,7 +23,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::decisions::Taken;
 use super::guard::Caller;
 use super::problem::{BodyRefusals, ParameterRefusals, Refusal, Refusals};
-use super::{App, INLINE_BYTES, WAIT_LIMIT, json};
+use super::{App, INLINE_BYTES, json};
 use crate::decider::Decider;
 use crate::fleet::drift::DriftReport;
 use crate::fleet::{Ask, FleetError, FleetInput, FleetLog, LiveFleet, decide};
@@ -58,14 +56,13 @@ impl KeptFleet {
 
     /// Begins with `fleet`.
     pub(super) fn begin(&mut self, fleet: Option<LiveFleet>) {
-        *self.fleet.get_mut() = fleet;
+        *self.fleet.get_mut().unwrap_or_else(PoisonError::into_inner) = fleet;
     }
 
-    async fn lock(&self) -> Result<MutexGuard<'_, Option<LiveFleet>>, Refusal> {
-        timeout(WAIT_LIMIT, self.fleet.lock()).await.map_err(|_| {
-            let detail = "the fleet is busy";
-            Refusal::new(StatusCode::SERVICE_UNAVAILABLE, detail)
-        })
+    /// Waits for the fleet. It is held for microseconds, or by a thread that others do not wait for,
+    /// and never across a wait for anything else, so that a lock of threads is enough.
+    fn lock(&self) -> MutexGuard<'_, Option<LiveFleet>> {
+        self.fleet.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -213,7 +210,7 @@ fn change<T>(
 
 impl App {
     async fn put_fleet(&self, request: Request) -> Result<Vec<u8>, Refusal> {
-        let _admitted = self.admit()?;
+        let _admitted = self.admit().await?;
         let caller = request.extensions().get::<Caller>().cloned();
         let body = self.json_body(request).await?;
         let world = &self.fleet.world;
@@ -230,13 +227,15 @@ impl App {
             })
         });
         let (view, fleet) = built?;
-        let mut kept = self.fleet.lock().await?;
+        let summary = summary(&fleet);
         let input = FleetInput::Put(Box::new(view));
         let records = self.records(caller.as_ref());
-        let last = records.input(&input).map_err(FleetError::from)?;
-        let summary = summary(&fleet);
-        *kept = Some(fleet);
-        drop(kept);
+        let last = {
+            let mut kept = self.fleet.lock();
+            let last = records.input(&input).map_err(FleetError::from)?;
+            *kept = Some(fleet);
+            last
+        };
         self.log.committed(last).await?;
         tracing::info!("the fleet is known");
         Ok(summary)
@@ -251,8 +250,8 @@ impl App {
                 return Err(Refusal::in_parameter("view", detail));
             }
         };
-        let _admitted = self.admit()?;
-        let kept = self.fleet.lock().await?;
+        let _admitted = self.admit().await?;
+        let kept = self.fleet.lock();
         let fleet = known(&kept)?;
         let response = || FleetResponse::of(fleet.world(), fleet.live(), whole);
         // A response of names and finite numbers always serializes.
@@ -262,22 +261,21 @@ impl App {
     }
 
     async fn drift(&self) -> Result<Vec<u8>, Refusal> {
-        let _admitted = self.admit()?;
-        let kept = self.fleet.lock().await?;
+        let _admitted = self.admit().await?;
+        let kept = self.fleet.lock();
         let fleet = known(&kept)?;
         let report = fleet.drift().report(fleet.world(), fleet.now());
         Ok(serde_json::to_vec(&report).unwrap_or_default())
     }
 
     async fn note(&self, request: Request) -> Result<Vec<u8>, Refusal> {
-        let _admitted = self.admit()?;
+        let _admitted = self.admit().await?;
         let caller = request.extensions().get::<Caller>().cloned();
         let body = self.json_body(request).await?;
         let large = body.len() > INLINE_BYTES;
         let request = apart(large, || TelemetryRequest::from_json(&body))?;
-        let mut kept = self.fleet.lock().await?;
         let (noted, last) = apart(large, || {
-            change(&mut kept, |fleet| {
+            change(&mut self.fleet.lock(), |fleet| {
                 let deltas = request.to_deltas(fleet.world(), &|id| fleet.application_of(id))?;
                 let now = SimTime(request.now_ns);
                 let input = FleetInput::Observe { now, deltas };
@@ -288,7 +286,6 @@ impl App {
                 Ok((TelemetryResponse::of(fleet.now(), &noted), last))
             })
         })?;
-        drop(kept);
         self.log.committed(last).await?;
         self.telemetry.fleet.noted(noted.applied, noted.ignored);
         Ok(serde_json::to_vec(&noted).unwrap_or_default())
@@ -303,7 +300,7 @@ impl App {
         caller: Option<&Caller>,
     ) -> Result<Taken, Refusal> {
         let records = self.records(caller);
-        let mut kept = self.fleet.lock().await?;
+        let mut kept = self.fleet.lock();
         let decided = change(&mut kept, |fleet| {
             let world = Arc::clone(fleet.world());
             let deltas = request.to_deltas(&world, &|id| fleet.application_of(id))?;
@@ -350,11 +347,10 @@ impl App {
         if !self.log.wants_checkpoint(at_the_end) {
             return;
         }
-        let kept = self.fleet.fleet.lock().await;
-        let Some(fleet) = kept.as_ref() else {
-            return;
-        };
-        let written = apart(true, || self.log.checkpoint(fleet, &self.telemetry.log));
+        let written = apart(true, || match self.fleet.lock().as_ref() {
+            Some(fleet) => self.log.checkpoint(fleet, &self.telemetry.log),
+            None => Ok(()),
+        });
         if let Err(error) = written {
             tracing::error!(%error, "no checkpoint of the fleet was written");
         }
@@ -363,7 +359,7 @@ impl App {
     /// Takes a sample of the service and its fleet for the dashboard.
     pub(super) async fn sample(&self) {
         let fleet = {
-            let mut kept = self.fleet.fleet.lock().await;
+            let mut kept = self.fleet.lock();
             kept.as_mut().map(|fleet| {
                 let window = fleet.take_window();
                 FleetSample::of(fleet, &window)
@@ -376,9 +372,7 @@ impl App {
 
     /// Brings the gauges of the fleet up to date.
     pub(super) async fn show_fleet(&self) {
-        if let Ok(kept) = self.fleet.lock().await
-            && let Some(fleet) = kept.as_ref()
-        {
+        if let Some(fleet) = self.fleet.lock().as_ref() {
             self.telemetry.fleet.show(fleet);
         }
     }
