@@ -29,7 +29,7 @@ use super::report::{Outcome, Report};
 use super::settings::{LeaseSettings, Settings};
 use super::telemetry::Telemetry;
 use crate::azure::transport::plain_client;
-use crate::azure::{AzureError, Client, Environment, Limits, chain};
+use crate::azure::{AzureError, Client, Environment, chain};
 
 /// The most bytes of a token file.
 const MAX_TOKEN_BYTES: usize = 16 << 10;
@@ -134,7 +134,7 @@ pub fn parts(
         &settings.endpoint,
         &settings.subscription,
         credential,
-        Limits::default(),
+        settings.limits,
     )?;
     let client = Arc::new(client);
     let sets = settings.rules.sets.iter().map(|set| set.id.clone());

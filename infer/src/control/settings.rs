@@ -27,7 +27,8 @@ use super::pattern::{Pattern, TagPattern};
 use super::standing::Timing;
 use super::window::Window;
 use crate::azure::endpoint::PUBLIC_ENDPOINT;
-use crate::azure::{CredentialKind, Endpoint, ResourceId, Scope};
+use crate::azure::throttle::{READS, Rate, WRITES};
+use crate::azure::{CredentialKind, Endpoint, Limits, ResourceId, Scope};
 
 /// The tag that names a VM's host unless another is configured.
 pub const HOST_TAG: &str = "codesign-host";
@@ -37,6 +38,8 @@ const MAX_FILE_BYTES: u64 = 1 << 20;
 const MAX_SPAN_S: f64 = 30.0 * 86_400.0;
 /// The most entries of a list.
 const MAX_ENTRIES: usize = 1_000;
+/// The most calls a second that can be configured.
+const MAX_CALLS_PER_S: f64 = 1e6;
 
 /// What is wrong with the configuration, and where.
 #[derive(Debug, Error)]
@@ -122,6 +125,10 @@ pub struct AzureFile {
     pub ca_file: Option<PathBuf>,
     /// Kinds of credentials, in the order in which they are tried.
     pub credentials: Option<Vec<CredentialKind>>,
+    /// Reads a second once those that may be made at once are used up.
+    pub reads_per_s: Option<f64>,
+    /// Writes a second once those that may be made at once are used up.
+    pub writes_per_s: Option<f64>,
 }
 
 /// The section `[control.guardrails]`.
@@ -216,6 +223,8 @@ pub struct Settings {
     pub endpoint: Endpoint,
     /// Kinds of credentials.
     pub credentials: Vec<CredentialKind>,
+    /// Bounds of the calls.
+    pub limits: Limits,
     /// The subscription.
     pub subscription: String,
     /// The VMs.
@@ -350,8 +359,14 @@ impl ControlFile {
             in_flight: check.at_least_one("in_flight", self.in_flight.unwrap_or(8))?,
             apply,
         };
+        let limits = Limits {
+            reads: check.rate("azure.reads_per_s", self.azure.reads_per_s, READS)?,
+            writes: check.rate("azure.writes_per_s", self.azure.writes_per_s, WRITES)?,
+            ..Limits::default()
+        };
         Ok(Settings {
             endpoint,
+            limits,
             credentials: self
                 .azure
                 .credentials
@@ -399,6 +414,22 @@ impl Check<'_> {
             return Err(self.wrong(field, problem));
         }
         Ok(SignedDuration::from_secs_f64(value_s))
+    }
+
+    /// A rate of calls; those that may be made at once are in proportion.
+    fn rate(
+        &self,
+        field: &str,
+        per_s: Option<f64>,
+        usual: Rate,
+    ) -> Result<Rate, SettingsError> {
+        let per_s = per_s.unwrap_or(usual.per_s);
+        if !(0.1..=MAX_CALLS_PER_S).contains(&per_s) {
+            let problem = format!("must lie between 0.1 and {MAX_CALLS_PER_S}, found {per_s}");
+            return Err(self.wrong(field, problem));
+        }
+        let burst = (usual.burst * per_s / usual.per_s).max(1.0);
+        Ok(Rate { burst, per_s })
     }
 
     fn url(&self, field: &str, text: Option<&str>) -> Result<Option<Url>, SettingsError> {
@@ -673,6 +704,10 @@ mod tests {
             (
                 "[control.guardrails]\nminimum_on = 3\nmaximum_on = 2\n",
                 "control.guardrails.maximum_on: must not be below",
+            ),
+            (
+                "[control.azure]\nreads_per_s = 0\n",
+                "control.azure.reads_per_s: must lie between",
             ),
             (
                 "[control.guardrails]\nmaximum_drift = 2.0\n",

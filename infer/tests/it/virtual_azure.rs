@@ -200,6 +200,39 @@ fn a_policy_inside_places_requests() {
 }
 
 #[test]
+fn the_quality_of_the_first_episode_is_kept() {
+    let world = small();
+    let server = Server::start(Options {
+        seed: 3,
+        intervals: Some(4),
+        deployer: DeployerChoice::Policy("greedy".into()),
+        ..plain(&world)
+    })
+    .expect("starts");
+    let client = Client::of(&server);
+    let (status, body) = client.send("GET", "/virtual/qos?of=episode", &Value::Null);
+    assert_eq!(
+        (status, &body["error"]["code"]),
+        (409, &json!("EpisodeGoesOn"))
+    );
+    let end_s = 4.0 * world.interval.seconds();
+    client.advance(&json!({"to_s": end_s}));
+    let at_the_end = client.get("/virtual/qos");
+    assert_eq!(at_the_end["duration_s"], json!(end_s));
+    client.advance(&json!({"by_s": 100}));
+    let kept = client.get("/virtual/qos?of=episode");
+    assert_ne!(
+        client.get("/virtual/qos")["objective"],
+        at_the_end["objective"]
+    );
+    for field in ["objective", "requests_arrived", "duration_s", "time"] {
+        assert_eq!(kept[field], at_the_end[field], "{field}");
+    }
+    let (status, _) = client.send("GET", "/virtual/qos?of=other", &Value::Null);
+    assert_eq!(status, 400);
+}
+
+#[test]
 fn tokens_are_asked_for_and_handed_out() {
     let server = Server::start(plain(&small())).expect("starts");
     let mut client = Client::of(&server);
