@@ -231,3 +231,79 @@ fn about(host: HostId, kind: DeltaKind) -> TelemetryDelta<'static> {
         ..TelemetryDelta::of(kind)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::azure::metrics::Measured;
+    use crate::control::test_fleet::{fleet, fleet_of, small, vm_of};
+    use url::Url;
+
+    fn kept(world: &Arc<World>) -> KeptFleet {
+        let base = Url::parse("http://127.0.0.1:1").expect("an address");
+        let service = Service::new(&base, reqwest::Client::new(), None);
+        let epoch = Timestamp::from_second(1_000).expect("a time");
+        KeptFleet::new(world, service, epoch)
+    }
+
+    #[test]
+    fn the_clock_of_the_fleet_begins_at_its_epoch() {
+        let kept = kept(&small());
+        let at = |s| kept.time(Timestamp::from_second(s).expect("a time"));
+        assert_eq!(at(1_002), SimTime::from_seconds(2.0));
+        assert_eq!(at(999), SimTime::ZERO);
+    }
+
+    #[test]
+    fn a_minute_is_told_once() {
+        let world = small();
+        let mut kept = kept(&world);
+        let mut facts = fleet(&world);
+        let fleet = fleet_of(&world, &facts);
+        let minute = |s| Timestamp::from_second(s).expect("a time");
+        let name = &world.hosts[1].name;
+        let now = SimTime::from_seconds(90.0);
+        assert_eq!(kept.samples(&facts, &fleet, now), []);
+        let of = |value, s| {
+            Some(Measured {
+                value,
+                at: minute(s),
+            })
+        };
+        vm_of(&mut facts, name).cpu = of(40.0, 1_020);
+        vm_of(&mut facts, name).credits = of(12.0, 960);
+        let told = kept.samples(&facts, &fleet, now);
+        // The minute from 20 s on ends at 80 s; the credits are of an earlier one.
+        let expected = TelemetryDelta {
+            at_ns: Some(80_000_000_000),
+            host: Some(1),
+            span_s: Some(60.0),
+            utilization: Some(0.4),
+            ..TelemetryDelta::of(DeltaKind::Sample)
+        };
+        assert_eq!(told, [expected]);
+        assert_eq!(kept.samples(&facts, &fleet, now), []);
+        vm_of(&mut facts, name).cpu = of(250.0, 1_080);
+        let told = kept.samples(&facts, &fleet, now);
+        // What is not over yet is not of the future.
+        assert_eq!(
+            (told[0].at_ns, told[0].utilization),
+            (Some(now.0), Some(1.0))
+        );
+    }
+
+    #[test]
+    fn what_differs_is_told() {
+        let world = small();
+        let facts = fleet(&world);
+        let fleet = fleet_of(&world, &facts);
+        let seen = crate::control::view::seeing(&world, &facts, &fleet, None, SimTime::ZERO).view;
+        assert_eq!(lifecycles(&seen, &seen), []);
+        let mut kept = seen.clone();
+        kept.hosts[2].lifecycle = Lifecycle::Off;
+        let told = lifecycles(&kept, &seen);
+        assert_eq!(told.len(), 1);
+        let on = (Some(2), Some(SeenLifecycle::On));
+        assert_eq!((told[0].host, told[0].lifecycle), on);
+    }
+}
