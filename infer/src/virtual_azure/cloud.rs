@@ -78,6 +78,8 @@ impl Until {
 pub(super) struct Cloud {
     pub(super) episode: Episode,
     pub(super) clock: ClockKind,
+    /// Whether a running clock stands until it is started.
+    pub(super) held: bool,
     pub(super) start_time: Timestamp,
     pub(super) subscription: String,
     pub(super) tenant: String,
@@ -125,6 +127,7 @@ impl Cloud {
         let mut cloud = Self {
             episode: Episode::new(Arc::clone(world), &episode_options),
             clock: options.clock,
+            held: options.hold && options.clock != ClockKind::Stepped,
             start_time: options.start_time,
             subscription: options.subscription.clone(),
             tenant: options.tenant.clone(),
@@ -147,6 +150,9 @@ impl Cloud {
         };
         cloud.list_hosts(options.layout);
         cloud.note_touched();
+        if cloud.held {
+            cloud.advance(Until::epoch_or(SimTime::NEVER));
+        }
         Ok(cloud)
     }
 

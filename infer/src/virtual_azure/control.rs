@@ -4,6 +4,7 @@
 //! | call | what it does |
 //! |---|---|
 //! | `GET /virtual/clock` | virtual time, next boundary, how time passes |
+//! | `POST /virtual/start` | lets a clock run that was held |
 //! | `POST /virtual/advance` | `{"by_s": 5}`, `{"to_s": 60}`, `{"until_next_epoch": true}` or one of the first with the last: lets a stepped clock pass |
 //! | `GET /virtual/state` | what `POST /v1/decisions` takes; `?epoch=boundary` or `arrival` asks for another kind |
 //! | `POST /virtual/deployments` | carries out the deployments and migrations of a decision |
@@ -43,6 +44,10 @@ impl Cloud {
         let path: Vec<&str> = call.segments.iter().skip(1).map(String::as_str).collect();
         let answer = match (call.method.as_str(), path.as_slice()) {
             ("GET", ["clock"]) => Ok(Answer::ok(self.clock_body())),
+            ("POST", ["start"]) => {
+                self.held = false;
+                Ok(Answer::ok(self.clock_body()))
+            }
             ("POST", ["advance"]) => self.advance_by(call),
             ("GET", ["state"]) => self.state(call),
             ("POST", ["deployments"]) => self.deployments(call),
@@ -54,8 +59,8 @@ impl Cloud {
             _ => Err(Denial::new(
                 404,
                 "NotFound",
-                "There are GET clock, state, qos, log, faults, hosts; PUT faults; POST advance, \
-                 deployments.",
+                "There are GET clock, state, qos, log, faults, hosts; PUT faults; POST start, \
+                 advance, deployments.",
             )),
         };
         answer.unwrap_or_else(|denial| denial.answer())
@@ -69,6 +74,7 @@ impl Cloud {
         json!({
             "clock": kind,
             "speed": speed,
+            "held": self.held,
             "now_ns": self.now().0,
             "now_s": self.now().seconds(),
             "time": self.time(self.now()).to_string(),

@@ -163,7 +163,7 @@ def measure(arguments, worlds, known, path):
             label = f"{world.name}, {name_of(speed)}, seed {seed}"
             try:
                 found = episode.run(
-                    arguments.programs, world, seed, speed, lambda share, label=label: tell(label, share)
+                    arguments.programs, world, seed, speed, lambda share, of=label: tell(of, share)
                 )
             except Failure as failure:
                 raise Failure(f"{label}: {failure}") from None
@@ -220,7 +220,8 @@ def arguments_of():
                         help="stepped, or speeds, with commas")
     parser.add_argument("--seeds", type=int, help="how many [those of the committed evaluation]")
     parser.add_argument("--first-seed", type=int, help="the first [that of the evaluation]")
-    parser.add_argument("--intervals", type=int, help="length of an episode [that of the evaluation]")
+    parser.add_argument("--intervals", type=int,
+                        help="length of an episode [that of the evaluation]")
     parser.add_argument("--limit-s", type=float, help="begin no episode after so much time")
     parser.add_argument("--out", type=Path, default=ROOT / "runs/control-loop")
     parser.add_argument("--check", action="store_true",
@@ -242,7 +243,8 @@ def arguments_of():
 def passed(results):
     """Whether every clock reproduces the loop in process."""
     return all(
-        found["within_ci95"] and (name != "stepped" or found["identical_episodes"] == found["seeds"])
+        found["within_ci95"]
+        and (name != "stepped" or found["identical_episodes"] == found["seeds"])
         for world in results["worlds"].values()
         for name, found in world["clocks"].items()
     )

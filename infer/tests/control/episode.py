@@ -32,7 +32,7 @@ def memory():
 
 def run(programs, world, seed, speed, tell):
     """Runs the episode of `seed`; `speed` is that of the clock, or None for a stepped one."""
-    clock = ["--clock", "stepped"] if speed is None else ["--speed", speed]
+    clock = ["--clock", "stepped"] if speed is None else ["--speed", speed, "--hold"]
     began = time.monotonic()
     with tempfile.TemporaryDirectory(dir=memory()) as folder:
         with processes.service(programs, world.model, folder) as serve:
@@ -44,7 +44,9 @@ def run(programs, world, seed, speed, tell):
                 cloud = Virtual(azure, azure.address(pause), Path(folder) / "ca.pem")
                 interval_s = cloud.call("clock")["interval_ns"] / 1e9
                 drive = stepped if speed is None else running
-                loop = Loop(programs, world.name, interval_s, world.intervals, decides, cloud, folder)
+                loop = Loop(
+                    programs, world.name, interval_s, world.intervals, decides, cloud, folder
+                )
                 reports = drive(loop, speed, tell)
                 serve.check()
                 qos = cloud.call("qos?of=episode")
@@ -103,8 +105,13 @@ def stepped(loop, _speed, tell):
 
 
 def running(loop, speed, tell):
-    """Time passes by itself, and the control loop looks and acts as it comes to it."""
+    """Time passes by itself once the control loop is at work, which looks and acts on its own."""
     with loop.control(speed) as process:
+        for _ in pause(STEP_LIMIT_S):
+            process.check()
+            if told(process):
+                break
+        loop.cloud.call("start", {})
         while (now_s := loop.cloud.call("clock")["now_s"]) < loop.end_s:
             process.check()
             tell(now_s / loop.end_s)
@@ -114,8 +121,9 @@ def running(loop, speed, tell):
 
 
 def told(process):
-    """The reports on the standard output of the control loop."""
-    return [json.loads(line) for line in process.output.read_text().splitlines()]
+    """The reports on the standard output of the control loop, up to the last whole line."""
+    whole, _, _ = process.output.read_text().rpartition("\n")
+    return [json.loads(line) for line in whole.splitlines()]
 
 
 def records(path):
@@ -146,7 +154,8 @@ def summary(loop, reports, actions, calls, speed):
         "outcomes": dict(outcomes),
         "actions": len(phases),
         "calls": len(late_s),
-        "held": sum(a["state"] == "held" for r in reports for a in r["actions"]),
+        "policies": dict(Counter(report.get("policy") for report in reports)),
+        "states_of_actions": dict(Counter(a["state"] for r in reports for a in r["actions"])),
         "disputed_hosts": sum(len(report.get("disputed_hosts", [])) for report in reports),
         "fallbacks": sum("fallback" in report for report in reports),
         "after_boundary_mean_s": mean(late_s),

@@ -10,12 +10,22 @@ def markdown(results):
         "# The control loop beside the loop in process",
         "",
         "`infer control --apply` turns the VMs of a virtual Azure on and off, `infer serve` decides"
-        " with the committed model, `virtual-azure` runs the world: three processes, one episode for"
+        " with the committed model, `virtual-azure` runs the world: three processes, an episode for"
         " each held-out seed.",
         "Beside it stands `trainer evaluate` of the same model on the same seeds, which decides in"
         " process at once.",
         "The difference is the control loop's objective minus that in process, seed by seed; higher"
         " is better.",
+        "",
+        "In steps, time stands at each boundary until the control loop, a process that is started"
+        " anew, has acted.",
+        "A clock that runs begins when the loop has acted for the first time; then the loop looks once an interval, somewhere between two boundaries,"
+        " and what it decides takes effect after the real time that it takes to look, to decide and"
+        " to act, times the speed: at 30 times a few tens of milliseconds are about a second of"
+        " virtual time, well within an interval; at 100 times they are a good part of one.",
+        "That is what the differences below show; a fleet in real time has none of it.",
+        "Requests are placed as they arrive at any speed: the virtual Azure waits for the service.",
+        "The machine had other work beside the runs.",
         "",
         "![Paired differences of each seed, by clock](closed-loop.svg)",
     ]
@@ -52,9 +62,9 @@ def section(world):
         lines.append(f"| {' | '.join(cells)} |")
     lines += [
         "",
-        "| clock | intervals | acted | actions | acted after the boundary (virtual s) | from look to"
-        " act, p50 / p99 (virtual s) | held | disputed | fallbacks of control / of the deployer |"
-        " real time (s) |",
+        "| clock | intervals | acted | actions | acted after the boundary (virtual s) | from look"
+        " to act, p50 / p99 (virtual s) | held | disputed | fallbacks of control / of the deployer"
+        " | real time (s) |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for clock, found in world["clocks"].items():

@@ -134,8 +134,13 @@ class Virtual:
 
 
 def service(programs, model, folder):
-    """The decision service with `model`."""
+    """The decision service with `model`, which decides in every state, as it does in process.
+
+    As configured by default the service would have search decide where a state is unlike those that
+    the model was trained on.
+    """
     command = [programs / "infer", "serve", "--model", model, "--listen", "127.0.0.1:0"]
+    command += ["--policies-search-threshold", "2"]
     return Process("infer-serve", command, folder)
 
 
@@ -162,9 +167,10 @@ def control(programs, world, config, decides, folder, *more):
 def write_config(cloud, folder, interval_s, speed):
     """The configuration of the control loop where virtual time is `speed` times faster than real.
 
-    No guardrail binds, so that what is decided is what is done, as in process. What is read is never
-    old, so that no reading is mistrusted. Metrics are not read: their times are virtual, those of the
-    control loop real. Azure's budget of calls refills in virtual time, and so does the loop's.
+    No guardrail binds, so that what is decided is what is done, as in process. What is read is
+    never old, so that no reading is mistrusted. Metrics are not read: their times are virtual, those
+    of the control loop real. Azure's budget of calls refills in virtual time, and so does the
+    loop's.
     """
     folder = Path(folder)
     real_s = interval_s / speed

@@ -424,6 +424,32 @@ fn a_running_clock_runs() {
 }
 
 #[test]
+fn a_clock_that_is_held_begins_when_it_is_told_to() {
+    let server = Server::start(Options {
+        clock: ClockKind::Running { speed: 50_000.0 },
+        hold: true,
+        ..plain(&small())
+    })
+    .expect("starts");
+    let client = Client::of(&server);
+    let clock = client.get("/virtual/clock");
+    assert_eq!(
+        (&clock["held"], &clock["now_ns"]),
+        (&json!(true), &json!(0))
+    );
+    assert_eq!(clock["epoch"], "boundary");
+    // What is decided before the start is decided at the first boundary.
+    let (status, _) = client.vm("two-cores-near-02", "start");
+    assert_eq!(status, 202);
+    assert_eq!(client.get("/virtual/log")["entries"][0]["at_ns"], 0);
+    assert_eq!(client.get("/virtual/clock")["now_ns"], 0);
+    let (status, _) = client.send("POST", "/virtual/start", &json!({}));
+    assert_eq!(status, 200);
+    let runs = (0..1000).any(|_| client.get("/virtual/clock")["now_s"].as_f64() > Some(3.0));
+    assert!(runs);
+}
+
+#[test]
 fn faults_and_seeds_repeat() {
     let world = small();
     let run = || {
