@@ -20,16 +20,18 @@ use tokio::time::MissedTickBehavior;
 use twin::world::World;
 use url::Url;
 
-use super::brain::{ANSWER_LIMIT, Brain, Remote, StateSource};
+use super::brain::{About, Brain, Remote, StateSource};
 use super::cloud::Azure;
 use super::controller::{Controller, Parts};
 use super::journal::{Journal, JournalError};
+use super::kept::KeptFleet;
 use super::lease::{FileLease, GroupTags, Lease, NoLease, TagLease};
 use super::report::{Outcome, Report};
+use super::service::{ANSWER_LIMIT, Service};
 use super::settings::{LeaseSettings, Settings};
 use super::telemetry::Telemetry;
 use crate::azure::transport::plain_client;
-use crate::azure::{AzureError, Client, Environment, Limits, chain};
+use crate::azure::{AzureError, Client, Environment, chain};
 
 /// The most bytes of a token file.
 const MAX_TOKEN_BYTES: usize = 16 << 10;
@@ -134,7 +136,7 @@ pub fn parts(
         &settings.endpoint,
         &settings.subscription,
         credential,
-        Limits::default(),
+        settings.limits,
     )?;
     let client = Arc::new(client);
     let sets = settings.rules.sets.iter().map(|set| set.id.clone());
@@ -161,11 +163,21 @@ pub fn parts(
         None => None,
         Some(url) => Some(StateSource::new(url.clone(), web(url)?, token.clone())),
     };
-    let brain = match (brain, &settings.service_url) {
+    let service = match &settings.service_url {
+        None => None,
+        Some(url) => Some(Service::new(url, web(url)?, token)),
+    };
+    let kept = settings.kept_since.zip(service.clone());
+    let kept = kept.map(|(epoch, service)| KeptFleet::new(world, service, epoch));
+    let brain = match (brain, service) {
         (Some(brain), _) => brain,
-        (None, Some(url)) => {
-            let remote = Remote::new(world, url, web(url)?, token);
-            Box::new(remote.map_err(ControlError::Setup)?)
+        (None, Some(service)) => {
+            // A dry run leaves the service's fleet as it is, and sends what it sees.
+            let about = match &kept {
+                Some(_) if settings.rules.apply => About::Kept,
+                _ => About::Sent,
+            };
+            Box::new(Remote::new(world, service, about))
         }
         (None, None) => {
             let problem = "who decides? name a model, a policy or a service";
@@ -180,6 +192,7 @@ pub fn parts(
         lease: lease(&settings.lease, client, &holder),
         journal,
         state,
+        kept,
         clock: Arc::new(Timestamp::now),
         holder,
         telemetry,

@@ -99,6 +99,10 @@ fn answer(cloud: &mut Cloud, call: &Call) -> Answer {
 /// Lets a running clock's time pass, at most a slice of it; whether there is more.
 fn pass(cloud: &mut Cloud, clock: &mut Clock) -> bool {
     let now = Instant::now();
+    if cloud.held {
+        clock.hold(now, cloud.now());
+        return false;
+    }
     let Some(shown) = clock.shows(now) else {
         return false;
     };

@@ -46,6 +46,17 @@ pub(super) fn check_world(asked: Option<&WorldName<'_>>, world: &World) -> Resul
     Ok(())
 }
 
+impl<'a> WorldName<'a> {
+    /// Name and hash of `world`.
+    #[must_use]
+    pub fn of(world: &'a World) -> Self {
+        Self {
+            name: Cow::Borrowed(&world.name),
+            hash: Some(Cow::Borrowed(&world.hash)),
+        }
+    }
+}
+
 impl<'a> DecisionRequest<'a> {
     /// Asks for a decision in the situation of `view`.
     ///
@@ -54,11 +65,9 @@ impl<'a> DecisionRequest<'a> {
     /// If `view` is not a view of `world`.
     #[must_use]
     pub fn from_view(world: &'a World, view: &FleetView) -> Self {
-        let name = Cow::Borrowed(world.name.as_str());
-        let hash = Some(Cow::Borrowed(world.hash.as_str()));
         Self {
             schema: SCHEMA,
-            world: Some(WorldName { name, hash }),
+            world: Some(WorldName::of(world)),
             state: FleetState::from_view(world, view),
         }
     }

@@ -916,10 +916,7 @@ impl<'a> FleetResponse<'a> {
         totals.utilization /= serving.max(1.0);
         Self {
             schema: SCHEMA,
-            world: WorldName {
-                name: Cow::Borrowed(&world.name),
-                hash: Some(Cow::Borrowed(&world.hash)),
-            },
+            world: WorldName::of(world),
             now_ns: live.now().0,
             totals,
             hosts,
