@@ -12,7 +12,7 @@
 //! | `GET /readyz` | 200 while requests should be sent here, else 503 |
 //! | `POST /v1/decisions:validate` | a [`ValidateResponse`](crate::pricing::wire::ValidateResponse): the checker alone |
 //! | `POST /v1/what-if` | a [`WhatIfResponse`](crate::pricing::wire::WhatIfResponse): the price of decisions |
-//! | `GET /v1/explain/{id}` | an [`Explanation`](crate::explain::Explanation) of a decision of late |
+//! | `GET /v1/explain/{id}` | an [`Explanation`](crate::explain::Explanation) of a decision of late, or of one in the log |
 //! | `/v1/models` | the policies that the service holds ([`crate::registry`]) |
 //! | `GET /v1/limits` | the bounds of the service, and the world that it decides for |
 //! | `GET /readyz` | 200 while requests are welcome, 503 else |
@@ -276,7 +276,10 @@ impl Service {
         self,
         shutdown: impl Future<Output = ()> + Send + 'static,
     ) -> Result<(), ServiceError> {
-        let app = Arc::new(self.app);
+        let mut app = self.app;
+        // Here, since a log and a trust may be given in any order.
+        app.trust.older.extend(app.log.older(&app.world));
+        let app = Arc::new(app);
         let _upkeep = upkeep::start(&app);
         let handle = Handle::new();
         let stopping = tokio::spawn({

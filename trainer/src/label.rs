@@ -18,7 +18,8 @@
 //! dropped. A killed run keeps the shards that its manifest lists and ends with the same bytes as
 //! one that was not killed.
 //!
-//! Left out: states that no policy visits.
+//! Left out: states that no policy visits; those of a running fleet are labeled from its log
+//! ([`crate::label_log`]).
 
 mod episode;
 mod mixture;
@@ -45,6 +46,7 @@ use crate::progress::Progress;
 use episode::Job;
 use shards::Shards;
 
+pub(crate) use episode::relabel_at;
 pub use episode::{episode_seed, episode_world, relabel};
 pub use mixture::Mixture;
 pub use tally::Tally;
@@ -171,7 +173,7 @@ impl FromStr for Part {
 }
 
 /// A number between 0 and 1.
-fn share(text: &str) -> Result<f64, String> {
+pub(crate) fn share(text: &str) -> Result<f64, String> {
     match text.parse() {
         Ok(share) if (0.0..=1.0).contains(&share) => Ok(share),
         _ => Err("give a share between 0 and 1".to_owned()),
@@ -242,7 +244,7 @@ pub fn label(args: &Args) -> Result<Labeled> {
     shards.complete(manifest)
 }
 
-fn cores() -> usize {
+pub(crate) fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
@@ -290,7 +292,7 @@ fn header(args: &Args, job: &Job<'_>) -> Result<Manifest> {
 /// # Errors
 ///
 /// If it cannot be read or is of other arguments.
-fn open(folder: &Path, header: &Manifest) -> Result<Manifest> {
+pub(crate) fn open(folder: &Path, header: &Manifest) -> Result<Manifest> {
     let found = match Manifest::load(folder) {
         Ok(found) => found,
         Err(DatasetError::NoManifest { .. }) => return Ok(header.clone()),

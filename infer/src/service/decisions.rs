@@ -20,6 +20,7 @@ use super::{App, INLINE_BYTES, WAIT_LIMIT, json};
 use crate::decider::{Answer, Decider};
 use crate::openapi;
 use crate::recent::Situation;
+use crate::registry::Role;
 use crate::traces;
 
 /// The header with the id of the decision.
@@ -163,6 +164,7 @@ impl App {
             policy: decider.policy(),
             model_sha256: answer.model_sha256.as_deref(),
             client: caller.and_then(Caller::name),
+            candidate: answer.role == Role::Candidate,
             request: Json::parsed(body),
             stateful: None,
             response: Json::parsed(&answer.body),

@@ -9,6 +9,7 @@ mod decider;
 mod decision_log;
 mod documentation;
 mod explain;
+mod explain_log;
 mod fleet;
 mod hostile;
 mod http;

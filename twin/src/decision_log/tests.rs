@@ -4,6 +4,7 @@ mod crowd;
 mod damage;
 mod failures;
 mod keeping;
+mod situations;
 
 use std::borrow::Cow;
 use std::io;

@@ -160,11 +160,7 @@ impl<'a> FleetState<'a> {
         }
         Ok(FleetView {
             now: SimTime(self.now_ns),
-            epoch: match self.epoch {
-                Epoch::Boundary => state::Epoch::Boundary,
-                Epoch::Arrival => state::Epoch::Arrival,
-                Epoch::End => state::Epoch::End,
-            },
+            epoch: self.epoch.into(),
             next_boundary: SimTime(self.next_boundary_ns),
             next_request: self.next_request,
             hosts,
@@ -173,6 +169,16 @@ impl<'a> FleetState<'a> {
             migrations,
             rates_per_s: self.arrival_rates.iter().map(|r| r.per_s).collect(),
         })
+    }
+}
+
+impl From<Epoch> for state::Epoch {
+    fn from(epoch: Epoch) -> Self {
+        match epoch {
+            Epoch::Boundary => Self::Boundary,
+            Epoch::Arrival => Self::Arrival,
+            Epoch::End => Self::End,
+        }
     }
 }
 

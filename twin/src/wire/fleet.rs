@@ -559,7 +559,18 @@ impl<'a> Question<'a> {
     }
 }
 
-impl FleetDecisionRequest<'_> {
+impl<'a> FleetDecisionRequest<'a> {
+    /// Reads a message; names are borrowed from `json` where they hold no escapes.
+    ///
+    /// # Errors
+    ///
+    /// If it is not JSON or not of the schema; the error names the field.
+    pub fn from_json(json: &'a [u8]) -> Result<Self, WireError> {
+        let request: Self = from_json(json)?;
+        check_schema(request.schema)?;
+        Ok(request)
+    }
+
     /// What happened, with every name resolved in `world`: the telemetry, then the new requests.
     ///
     /// # Errors
@@ -618,11 +629,7 @@ impl FleetDecisionRequest<'_> {
     /// Why a decision is due.
     #[must_use]
     pub fn epoch(&self) -> state::Epoch {
-        match self.epoch {
-            Epoch::Boundary => state::Epoch::Boundary,
-            Epoch::Arrival => state::Epoch::Arrival,
-            Epoch::End => state::Epoch::End,
-        }
+        self.epoch.into()
     }
 }
 
