@@ -135,7 +135,11 @@ impl Vm {
         self.pass();
         let span_s = (self.at - self.measured).as_secs_f64() * self.speed;
         let vcpu_s = self.size.vcpus * span_s;
-        let utilization = if vcpu_s > 0.0 { self.used_s / vcpu_s } else { 0.0 };
+        let utilization = if vcpu_s > 0.0 {
+            self.used_s / vcpu_s
+        } else {
+            0.0
+        };
         let utilization = utilization.clamp(0.0, 1.0);
         (self.used_s, self.measured) = (0.0, self.at);
         let power_w = self.size.power.at(utilization).0;
@@ -165,7 +169,10 @@ impl Azure {
         let time = time.to_owned();
         let hosts: Value = serde_json::from_slice(&answer.bytes().await?)?;
         let hosts = hosts["value"].as_array().context("no list of hosts")?;
-        let runs = hosts.iter().map(|host| host["power"] == "running").collect();
+        let runs = hosts
+            .iter()
+            .map(|host| host["power"] == "running")
+            .collect();
         Ok((time, runs))
     }
 }
@@ -214,7 +221,10 @@ impl Worker {
     fn fragment(&self, task: &Task) -> Option<&Fragment> {
         let mut applications = self.world.applications.iter();
         let application = applications.find(|a| a.name == task.application)?;
-        let variant = application.variants.iter().find(|v| v.name == task.variant)?;
+        let variant = application
+            .variants
+            .iter()
+            .find(|v| v.name == task.variant)?;
         variant.fragments.get(task.fragment)
     }
 
@@ -383,7 +393,12 @@ fn main() -> Result<()> {
     let args = Args::parse();
     ensure!(args.speed > 0.0, "--speed must be above 0");
     let world = Arc::new(World::load(&args.world)?);
-    let azure = args.azure.as_deref().map(Azure::new).transpose()?.map(Arc::new);
+    let azure = args
+        .azure
+        .as_deref()
+        .map(Azure::new)
+        .transpose()?
+        .map(Arc::new);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -412,7 +427,10 @@ fn main() -> Result<()> {
             Some(azure) => runtime.block_on(azure.look())?.1,
         };
         for place in &mut places {
-            match (runs.get(place.host).copied().unwrap_or(false), &place.running) {
+            match (
+                runs.get(place.host).copied().unwrap_or(false),
+                &place.running,
+            ) {
                 (true, None) => place.start(&world, azure.as_ref(), &args)?,
                 (false, Some(_)) => place.stop(),
                 _ => {}
