@@ -10,6 +10,7 @@ mod decision_log;
 mod documentation;
 mod explain;
 mod fleet;
+mod fuzz_seeds;
 mod hostile;
 mod http;
 mod kill;
