@@ -267,6 +267,12 @@ impl Service {
         self.listener.local_addr()
     }
 
+    /// The service without its socket, to be asked within this process. Nobody tidies up for it: its
+    /// metrics grow and its files of tokens are not read again.
+    pub fn into_router(self) -> Router {
+        router(Arc::new(self.app))
+    }
+
     /// Answers until `shutdown` completes, and then until what was accepted is answered.
     ///
     /// # Errors

@@ -71,9 +71,8 @@ fn run(mut cloud: Cloud, queue: &Receiver<Job>) {
                 // A step may take long, and has the time pass by itself.
                 pass(&mut cloud, &mut clock);
                 let answer = answer(&mut cloud, &job.call);
-                let time = cloud.time(cloud.now()).to_string();
                 // Who asked may have gone.
-                let _ = job.answer.send(answer.with("x-virtual-time", time));
+                let _ = job.answer.send(answer);
             }
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return,
@@ -82,18 +81,21 @@ fn run(mut cloud: Cloud, queue: &Receiver<Job>) {
 }
 
 /// Answers `call`. A panic, which would be a defect, becomes a status of 500.
-fn answer(cloud: &mut Cloud, call: &Call) -> Answer {
+pub(super) fn answer(cloud: &mut Cloud, call: &Call) -> Answer {
     let answered = catch_unwind(AssertUnwindSafe(|| {
-        match call.segments.first().map(String::as_str) {
-            Some("virtual") => cloud.control(call),
-            _ => cloud.handle(call),
+        if call.is_virtual() {
+            cloud.control(call)
+        } else {
+            cloud.handle(call)
         }
     }));
-    answered.unwrap_or_else(|_| {
+    let answer = answered.unwrap_or_else(|_| {
         tracing::error!(method = call.method, path = call.path, "a call panicked");
         let message = "The call failed: this is a defect of the virtual Azure.";
         Denial::new(500, "InternalServerError", message).answer()
-    })
+    });
+    let time = cloud.time(cloud.now()).to_string();
+    answer.with("x-virtual-time", time)
 }
 
 /// Lets a running clock's time pass, at most a slice of it; whether there is more.

@@ -11,6 +11,7 @@ mod documentation;
 mod explain;
 mod explain_log;
 mod fleet;
+mod fuzz_seeds;
 mod hostile;
 mod http;
 mod kill;

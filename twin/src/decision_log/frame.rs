@@ -35,6 +35,8 @@ pub(super) const SEGMENT_HEADER: usize = 76;
 pub(super) const RECORD_HEADER: usize = 36;
 /// The longest payload that is read or written.
 pub const MAX_RECORD_BYTES: usize = 72 << 20;
+/// The last sequence number that is read: no log gets there by counting, so there is room behind it.
+pub(super) const MAX_SEQUENCE: u64 = u64::MAX >> 1;
 /// What a record begins with.
 pub(super) const MARKER: [u8; 4] = [0xff, b'r', b'e', b'c'];
 
@@ -112,10 +114,14 @@ impl SegmentHeader {
         }
         let mut world = [0; 32];
         world.copy_from_slice(&bytes[40..72]);
+        let (first, anchor) = (u64_at(bytes, 16), u64_at(bytes, 32));
+        if first.max(anchor) > MAX_SEQUENCE {
+            return Err(BadSegment::Damaged);
+        }
         Ok(Self {
-            first: u64_at(bytes, 16),
+            first,
             begun_ns: u64_at(bytes, 24),
-            anchor: u64_at(bytes, 32),
+            anchor,
             world,
         })
     }
@@ -131,9 +137,10 @@ impl RecordHeader {
             return None;
         }
         let length = usize::try_from(u32_at(bytes, 4)).ok()?;
-        (length <= MAX_RECORD_BYTES).then(|| Self {
+        let sequence = u64_at(bytes, 8);
+        (length <= MAX_RECORD_BYTES && sequence <= MAX_SEQUENCE).then(|| Self {
             length,
-            sequence: u64_at(bytes, 8),
+            sequence,
             at_ns: u64_at(bytes, 16),
             kind: u16_at(bytes, 24),
             payload_crc: u32_at(bytes, 28),
