@@ -124,6 +124,7 @@ fn append(log: &Log) -> DecisionId {
             client: None,
             request: parsed(b"{}"),
             stateful: None,
+            candidate: false,
             response: parsed(b"{\"schema\":1}"),
         })
         .expect("the log can be written");
