@@ -71,7 +71,13 @@ def compare(episodes, reference):
             "intervals": sum(c["intervals"] for c in control),
             "acted": sum(c["outcomes"].get("acted", 0) for c in control),
             "actions": sum(c["actions"] for c in control),
-            "held": sum(c["held"] for c in control),
+            "held": sum(c["states_of_actions"].get("held", 0) for c in control),
+            "failed": sum(
+                count
+                for c in control
+                for state, count in c["states_of_actions"].items()
+                if state not in ("submitted", "succeeded", "held")
+            ),
             "disputed_hosts": sum(c["disputed_hosts"] for c in control),
             "fallbacks": sum(c["fallbacks"] for c in control),
             "after_boundary_s": average(c["after_boundary_mean_s"] for c in control),

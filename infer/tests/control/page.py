@@ -63,7 +63,7 @@ def section(world):
     lines += [
         "",
         "| clock | intervals | acted | actions | acted after the boundary (virtual s) | from look"
-        " to act, p50 / p99 (virtual s) | held | disputed | fallbacks of control / of the deployer"
+        " to act, p50 / p99 (virtual s) | held / failed | disputed | fallbacks of control / of the deployer"
         " | real time (s) |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
@@ -76,7 +76,7 @@ def section(world):
             str(c["actions"]),
             seconds(c["after_boundary_s"]),
             f"{seconds(c['look_to_act_p50_s'])} / {seconds(c['look_to_act_p99_s'])}",
-            str(c["held"]),
+            f"{c['held']} / {c['failed']}",
             str(c["disputed_hosts"]),
             f"{c['fallbacks']} / {found['deployer']['fallbacks']}",
             f"{found['real_s']:.0f}",
