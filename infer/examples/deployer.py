@@ -220,7 +220,9 @@ class Deployer:
             except Exception as error:
                 self.ended.put(error)
 
-        self.pool.submit(guarded)
+        thread = threading.Thread(target=guarded, daemon=True)
+        thread.start()
+        return thread
 
     def run(self, deployment):
         """Runs the fragments of a request, each on its host, in the order of the variant's graph."""
@@ -371,7 +373,7 @@ def main(args):
     deployer.put()
     deployer.place("boundary")
     deployer.power()
-    deployer.start(deployer.tick, done)
+    ticker = deployer.start(deployer.tick, done)
     names = [application["name"] for application in world["applications"]]
     counts = {"answered": 0, "failed": 0}
 
@@ -386,17 +388,15 @@ def main(args):
         print(json.dumps(ended), flush=True)
         counts[ended["outcome"]] += 1
 
-    try:
-        for request in range(args.requests):
-            arrives = time.monotonic() + chance.expovariate(args.rate) / args.speed
-            while len(deployer.requests) >= UNDER_WAY or time.monotonic() < arrives:
-                tell_ended(max(0, arrives - time.monotonic()) or AGAIN_S)
-            deployer.arrive(request, chance.choice(names))
-        while sum(counts.values()) < args.requests:
-            tell_ended(None)
-    finally:
-        done.set()
-        deployer.pool.shutdown(cancel_futures=True)
+    for request in range(args.requests):
+        arrives = time.monotonic() + chance.expovariate(args.rate) / args.speed
+        while len(deployer.requests) >= UNDER_WAY or time.monotonic() < arrives:
+            tell_ended(max(0, arrives - time.monotonic()) or AGAIN_S)
+        deployer.arrive(request, chance.choice(names))
+    while sum(counts.values()) < args.requests:
+        tell_ended(AGAIN_S)
+    done.set()
+    ticker.join()
     deployer.power()
     print(json.dumps({**counts, "took_s": deployer.now_ns() / 1e9}))
 
