@@ -27,12 +27,17 @@ import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 
 SCHEMA = 1
-UNDER_WAY = 64  # requests that run at the same time
+UNDER_WAY = 64  # requests under way at the same time; further ones arrive later
 ATTEMPTS = 5  # placements of a request whose workers fail
 PATIENCE_S = 30.0  # how long the service may be away, in real time
 ANSWER_LIMIT_S = 60.0  # how long an answer may take, in real time
 LOOKS = 5  # looks at the workers in an interval
+POLL_S = 0.005  # how often a host that boots is looked at
+AGAIN_S = 0.1  # the wait before it is asked again where nobody has answered
 BOOTS = 3  # boot times after which a worker that does not answer is off
+
+
+NO_ANSWER = (OSError, http.client.HTTPException, ValueError)
 
 
 class Refused(Exception):
@@ -41,6 +46,14 @@ class Refused(Exception):
 
 class Lost(Exception):
     """A worker does not answer: whatever is on its host is lost."""
+
+    def __init__(self, place):
+        super().__init__(f"host {place} does not serve")
+        self.place = place
+
+
+def note(text):
+    print(text, file=sys.stderr, flush=True)
 
 
 def send(method, url, body=None, token=None):
@@ -65,8 +78,8 @@ def ask(method, url, body=None, token=None):
             if error.code not in (429, 503):
                 raise Refused(problem) from error
             wait_s = float(error.headers.get("retry-after", 1))
-        except (OSError, http.client.HTTPException, ValueError) as error:
-            problem, wait_s = f"{method} {url}: {error}", 0.1
+        except NO_ANSWER as error:
+            problem, wait_s = f"{method} {url}: {error}", AGAIN_S
         if time.monotonic() - began + wait_s > PATIENCE_S:
             raise Refused(problem)
         time.sleep(wait_s)
@@ -99,9 +112,9 @@ class Azure:
 class Host:
     """A host: its worker, whether that answers, and what was decided."""
 
-    def __init__(self, worker, boot_s, up):
+    def __init__(self, worker, boot_s):
         self.worker, self.boot_s = worker.rstrip("/"), boot_s
-        self.up = self.wanted = up
+        self.up = self.wanted = False
         self.starts_until_ns = 0  # until then it may be booting
 
 
@@ -120,12 +133,12 @@ class Deployer:
         self.attempts = {}  # how often requests were lost
         self.orders = {}  # hosts that are to be turned on or off
         self.ended = queue.Queue()  # what became of requests, in the end
-        self.pool = ThreadPoolExecutor(UNDER_WAY, "run")
-        sizes = {size["name"]: size for size in world["sizes"]}
-        boots = [sizes[group["size"]].get("boot_s", 0) for group in world["hosts"] for _ in range(group.get("count", 1))]
-        if len(boots) != len(args.worker):
-            raise Refused(f"--worker: the world has {len(boots)} hosts, found {len(args.worker)} workers")
-        self.hosts = [Host(worker, boot_s, False) for worker, boot_s in zip(args.worker, boots)]
+        boots_s = {size["name"]: size["boot_s"] for size in world["sizes"]}
+        sizes = [group["size"] for group in world["hosts"] for _ in range(group.get("count", 1))]
+        if len(sizes) != len(args.worker):
+            problem = f"the world has {len(sizes)} hosts, found {len(args.worker)} workers"
+            raise Refused(f"--worker: {problem}")
+        self.hosts = [Host(worker, boots_s[size]) for worker, size in zip(args.worker, sizes)]
         for host, sample in zip(self.hosts, self.samples()):
             host.up = host.wanted = sample is not None
 
@@ -141,22 +154,26 @@ class Deployer:
 
     def put(self):
         """Tells the whole state: nothing runs yet. The answer has the names of the hosts."""
+        now_ns, applications = self.now_ns(), self.world["applications"]
         state = {
-            "now_ns": self.now_ns(),
+            "now_ns": now_ns,
             "epoch": "boundary",
-            "next_boundary_ns": self.now_ns() + int(self.world["interval_s"] * 1e9),
+            "next_boundary_ns": now_ns + int(self.world["interval_s"] * 1e9),
             "next_request": 0,
-            "hosts": [{"lifecycle": "on" if h.up else "off", "queue": [], "resident": []} for h in self.hosts],
+            "hosts": [
+                {"lifecycle": "on" if host.up else "off", "queue": [], "resident": []}
+                for host in self.hosts
+            ],
             "requests": [],
             "transfers": [],
-            "arrival_rates": [{"application": a["name"], "per_s": [0, 0, 0]} for a in self.world["applications"]],
+            "arrival_rates": [{"application": a["name"], "per_s": [0, 0, 0]} for a in applications],
         }
         fleet = self.call("PUT", "/v1/fleet", {"state": state})
         self.names = [host["name"] for host in fleet["hosts"]]
 
     def arrive(self, request, application):
+        new = {"id": request, "application": application, "arrived_ns": self.now_ns()}
         with self.lock:
-            new = {"id": request, "application": application, "arrived_ns": self.now_ns()}
             self.requests[request] = new
             self.place("arrival")
 
@@ -167,17 +184,32 @@ class Deployer:
             new = [request for id, request in self.requests.items() if id not in self.runs]
             question = {"now_ns": self.now_ns(), "epoch": epoch, "requests": new}
             answer = self.call("POST", "/v1/decisions", question)
-            for deployment in answer["decision"]["deployments"]:
-                if deployment["request"] in self.requests:
-                    deployment["decision"] = answer["id"]
-                    self.runs[deployment["request"]] = deployment
+            decision = answer["decision"]
+            for deployment in decision["deployments"]:
+                request = self.requests.get(deployment["request"])
+                if request:
+                    deployment.update(application=request["application"], decision=answer["id"])
+                    self.runs[request["id"]] = deployment
                     self.active.append(deployment)
                     self.start(self.run, deployment)
-            for action in answer["decision"]["provisioning"]:
+            for action in decision["provisioning"]:
                 host = self.hosts[action["host"]]
                 self.orders[action["host"]] = host.wanted = action["on"]
                 patience_s = BOOTS * host.boot_s + self.world["interval_s"]
                 host.starts_until_ns = self.now_ns() + int(patience_s * 1e9)
+            # Nothing here can move a fragment that runs: it stays where it is.
+            stays = [
+                {
+                    "kind": "moved",
+                    "request": migration["request"],
+                    "fragment": migration["fragment"],
+                    "host": self.runs[migration["request"]]["hosts"][migration["fragment"]],
+                }
+                for migration in decision.get("migrations", [])
+                if migration["request"] in self.runs
+            ]
+            if stays:
+                self.tell(*stays)
 
     def start(self, work, *args):
         """Does `work` in the background; what goes wrong ends the program."""
@@ -188,84 +220,89 @@ class Deployer:
             except Exception as error:
                 self.ended.put(error)
 
-        self.pool.submit(guarded)
+        thread = threading.Thread(target=guarded, daemon=True)
+        thread.start()
+        return thread
 
     def run(self, deployment):
         """Runs the fragments of a request, each on its host, in the order of the variant's graph."""
-        id, request = deployment["request"], self.requests.get(deployment["request"])
         try:
-            for stage in self.stages(request, deployment):
+            for stage in self.stages(deployment):
                 with ThreadPoolExecutor(len(stage)) as senders:
-                    list(senders.map(lambda k: self.step(deployment, request, k), stage))
+                    list(senders.map(lambda k: self.step(deployment, k), stage))
             with self.lock:
-                if self.runs.get(id) is deployment:
-                    self.tell({"kind": "answered", "request": id})
-                    self.end({**deployment, "application": request["application"], "outcome": "answered"})
+                if self.current(deployment):
+                    self.tell({"kind": "answered", "request": deployment["request"]})
+                    self.end(deployment, "answered")
         except Lost as lost:
             with self.lock:
-                if self.runs.get(id) is deployment:
-                    self.lose(lost.args[0])
+                if self.current(deployment):
+                    self.lose(lost.place)
                     self.place("arrival")
         finally:
             with self.lock:
                 self.active.remove(deployment)
 
-    def stages(self, request, deployment):
-        """The fragments of a variant, those first that wait for no other."""
-        application = next(a for a in self.world["applications"] if a["name"] == request["application"])
-        variant = next(v for v in application["variants"] if v["name"] == deployment["variant"])
-        left, done = dict(enumerate(variant["fragments"])), set()
-        while left:
-            stage = [k for k, fragment in left.items() if done.issuperset(fragment.get("after", []))]
-            yield stage
-            done.update(left.pop(k)["name"] for k in stage)
+    def current(self, deployment):
+        """Whether a deployment still counts: its request has not ended, and waits not again."""
+        return self.runs.get(deployment["request"]) is deployment
 
-    def step(self, deployment, request, k):
+    def stages(self, deployment):
+        """The fragments of a variant, those first that wait for no other."""
+        applications = {a["name"]: a["variants"] for a in self.world["applications"]}
+        variants = {v["name"]: v["fragments"] for v in applications[deployment["application"]]}
+        left, done = dict(enumerate(variants[deployment["variant"]])), set()
+        while left:
+            stage = [k for k, f in left.items() if done.issuperset(f.get("after", []))]
+            done.update(left.pop(k)["name"] for k in stage)
+            yield stage
+
+    def step(self, deployment, k):
         """Has one fragment run by the worker of its host, once that is up."""
         place = deployment["hosts"][k]
         host = self.hosts[place]
         while not host.up:
-            if self.now_ns() > host.starts_until_ns:
+            if self.now_ns() > host.starts_until_ns or not self.current(deployment):
                 raise Lost(place)
-            time.sleep(0.005)
-        task = {
-            "request": request["id"],
-            "application": request["application"],
-            "variant": deployment["variant"],
-            "fragment": k,
-        }
+            time.sleep(POLL_S)
+        task = {name: deployment[name] for name in ("request", "application", "variant")}
         try:
-            ran = send("POST", f"{host.worker}/run", task)
-        except (OSError, http.client.HTTPException, ValueError) as error:
+            ran = send("POST", f"{host.worker}/run", {**task, "fragment": k})
+        except NO_ANSWER as error:
+            note(f"host {place}: {error}")
             raise Lost(place) from error
         with self.lock:
-            if self.runs.get(request["id"]) is not deployment:
+            if not self.current(deployment):
                 raise Lost(place)
-            now = self.now_ns()
-            about = {"request": request["id"], "fragment": k, "host": place}
-            began = max(request["arrived_ns"], now - int(ran["took_s"] * 1e9))
-            self.tell({"kind": "started", "at_ns": began, **about}, {"kind": "finished", "at_ns": now, **about})
+            now_ns, about = self.now_ns(), {"request": deployment["request"], "fragment": k}
+            began_ns = max(0, now_ns - int(ran["took_s"] * 1e9))
+            self.tell(
+                {"kind": "started", "at_ns": began_ns, **about},
+                {"kind": "finished", "at_ns": now_ns, **about},
+            )
 
     def lose(self, place):
-        """A host does not serve: what is on it waits again. Whether it had begun is forgotten."""
-        deltas = [{"kind": "host", "host": place, "lifecycle": "off"}]
+        """A host does not serve: what is on it waits again. Whether anything was."""
         self.hosts[place].up = False
-        for id in [id for id, deployment in self.runs.items() if place in deployment["hosts"]]:
-            deployment = self.runs.pop(id)
-            deltas.append({"kind": "withdrawn", "request": id})
-            self.attempts[id] = self.attempts.get(id, 0) + 1
-            if self.attempts[id] == ATTEMPTS:
-                deltas.append({"kind": "failed", "request": id})
-                self.end({**deployment, "application": self.requests[id]["application"], "outcome": "failed"})
+        deltas = [{"kind": "host", "host": place, "lifecycle": "off"}]
+        for id, deployment in list(self.runs.items()):
+            if place in deployment["hosts"]:
+                del self.runs[id]
+                deltas.append({"kind": "withdrawn", "request": id})
+                self.attempts[id] = self.attempts.get(id, 0) + 1
+                if self.attempts[id] == ATTEMPTS:
+                    deltas.append({"kind": "failed", "request": id})
+                    self.end(deployment, "failed")
         self.tell(*deltas)
         return len(deltas) > 1
 
-    def end(self, outcome):
+    def end(self, deployment, outcome):
         """A request has ended."""
-        id = outcome["request"]
-        self.requests.pop(id)
+        id = deployment["request"]
+        del self.requests[id]
         self.runs.pop(id, None)
-        self.ended.put({**outcome, "attempts": self.attempts.pop(id, 0) + (outcome["outcome"] == "answered")})
+        attempts = self.attempts.pop(id, 0) + (outcome == "answered")
+        self.ended.put({**deployment, "outcome": outcome, "attempts": attempts})
 
     def samples(self):
         """What the workers measure; None of those that do not answer."""
@@ -273,7 +310,7 @@ class Deployer:
         def sample(host):
             try:
                 return send("GET", f"{host.worker}/")
-            except (OSError, http.client.HTTPException, ValueError):
+            except NO_ANSWER:
                 return None
 
         with ThreadPoolExecutor(min(len(self.hosts), UNDER_WAY)) as askers:
@@ -288,7 +325,8 @@ class Deployer:
                 if sample:
                     if host.wanted:
                         host.up = True
-                        deltas.append({"kind": "host", "at_ns": at_ns, "host": place, "lifecycle": "on"})
+                        seen = {"kind": "host", "host": place, "lifecycle": "on"}
+                        deltas.append({**seen, "at_ns": at_ns})
                     deltas.append({"kind": "sample", "host": place, **sample})
                 elif not host.wanted or self.now_ns() > host.starts_until_ns:
                     lost = self.lose(place) or lost
@@ -305,9 +343,13 @@ class Deployer:
                 del self.orders[place]
                 if not on:
                     self.hosts[place].up = False
-        for place, on in ready.items():
-            if self.azure:
+        for place, on in ready.items() if self.azure else ():
+            try:
                 self.azure.turn(self.names[place], on)
+            except Refused as refused:
+                note(refused)
+                with self.lock:
+                    self.orders.setdefault(place, on)
 
     def tick(self, done):
         """Looks and acts, and asks at each boundary what should be on, until it is `done`."""
@@ -331,7 +373,7 @@ def main(args):
     deployer.put()
     deployer.place("boundary")
     deployer.power()
-    deployer.start(deployer.tick, done)
+    ticker = deployer.start(deployer.tick, done)
     names = [application["name"] for application in world["applications"]]
     counts = {"answered": 0, "failed": 0}
 
@@ -346,34 +388,40 @@ def main(args):
         print(json.dumps(ended), flush=True)
         counts[ended["outcome"]] += 1
 
-    try:
-        for request in range(args.requests):
-            arrives = time.monotonic() + chance.expovariate(args.rate) / args.speed
-            while (wait_s := arrives - time.monotonic()) > 0:
-                tell_ended(wait_s)
-            deployer.arrive(request, chance.choice(names))
-        while sum(counts.values()) < args.requests:
-            tell_ended(None)
-    finally:
-        done.set()
-        deployer.pool.shutdown(cancel_futures=True)
+    for request in range(args.requests):
+        arrives = time.monotonic() + chance.expovariate(args.rate) / args.speed
+        while len(deployer.requests) >= UNDER_WAY or time.monotonic() < arrives:
+            tell_ended(max(0, arrives - time.monotonic()) or AGAIN_S)
+        deployer.arrive(request, chance.choice(names))
+    while sum(counts.values()) < args.requests:
+        tell_ended(AGAIN_S)
+    done.set()
+    ticker.join()
     deployer.power()
     print(json.dumps({**counts, "took_s": deployer.now_ns() / 1e9}))
 
 
-if __name__ == "__main__":
+def flags():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--service", default="http://127.0.0.1:8080", help="the decision service")
-    parser.add_argument("--world", required=True, help="the world's file")
-    parser.add_argument("--worker", nargs="+", action="extend", required=True, metavar="URL", help="workers, one a host of the world, in their order")
-    parser.add_argument("--azure", metavar="URL", help="Resource Manager that turns the VMs on and off, which have the names of the hosts")
-    parser.add_argument("--group", default="", metavar="ID", help="resource group of the VMs, as /subscriptions/S/resourceGroups/G")
-    parser.add_argument("--requests", type=int, default=60, help="how many requests to send")
-    parser.add_argument("--rate", type=float, default=1.5, help="requests per second of the fleet's time")
-    parser.add_argument("--speed", type=float, default=1.0, help="seconds of the fleet's time in a real second")
-    parser.add_argument("--token-file", help="file that holds a bearer token with the role decide")
-    parser.add_argument("--seed", type=int, default=1)
+    add = parser.add_argument
+    add("--service", default="http://127.0.0.1:8080", metavar="URL", help="the decision service")
+    add("--world", required=True, metavar="FILE", help="the world's file")
+    workers = "workers, one a host of the world, in their order"
+    add("--worker", nargs="+", action="extend", required=True, metavar="URL", help=workers)
+    manager = "Resource Manager that turns the VMs on and off, which have the names of the hosts"
+    add("--azure", metavar="URL", help=manager)
+    group = "resource group of the VMs, as /subscriptions/S/resourceGroups/G"
+    add("--group", default="", metavar="ID", help=group)
+    add("--requests", type=int, default=60, help="how many requests to send")
+    add("--rate", type=float, default=1.5, help="requests per second of the fleet's time")
+    add("--speed", type=float, default=1.0, help="seconds of the fleet's time in a real second")
+    add("--token-file", metavar="FILE", help="holds a bearer token with the role decide")
+    add("--seed", type=int, default=1, help="seed of arrivals")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
     try:
-        main(parser.parse_args())
+        main(flags())
     except Refused as refused:
         sys.exit(f"error: {refused}")

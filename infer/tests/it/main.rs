@@ -7,6 +7,7 @@ mod config;
 mod control;
 mod decider;
 mod decision_log;
+mod deployer;
 mod documentation;
 mod explain;
 mod explain_log;

@@ -1,174 +1,32 @@
-//! A deployer: asks the decision service where each request should run, and sends it there.
-//!
-//! It keeps the service in step by telemetry: what starts, what ends, how busy the hosts are. Each
-//! host has an HTTP worker. With `--azure` it also turns the VMs on and off, as is decided at each
-//! interval. `deployer.py` is the same in Python.
-//!
-//! ```text
-//! cargo run -p infer -- serve --policy greedy --world infer/examples/small.toml
-//! cargo run -p infer --example worker -- --world infer/examples/small.toml
-//! cargo run -p infer --example deployer -- --world infer/examples/small.toml \
-//!     --worker http://127.0.0.1:9001 http://127.0.0.1:9002 http://127.0.0.1:9003
-//! ```
+//! What the deployer knows and does.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
-use std::path::PathBuf;
-use std::process::ExitCode;
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
-use clap::Parser;
-use rand::RngExt;
 use reqwest::Method;
-use reqwest::blocking::{Client, RequestBuilder};
 use serde_json::{Value, json};
+use twin::World;
 use twin::units::SimTime;
-use twin::wire::{
-    ArrivalRates, DecisionRequest, DecisionResponse, DeltaKind, Epoch, FleetDecisionRequest,
-    FleetState, HostState, Lifecycle, NewRequest, SCHEMA, SeenLifecycle, TelemetryDelta,
-    TelemetryRequest, WorldName,
-};
-use twin::{World, stream};
+use twin::wire::{DecisionResponse, DeltaKind, Epoch, NewRequest, SeenLifecycle, TelemetryDelta};
 
-/// Requests that are under way at the same time; further ones arrive later.
-const UNDER_WAY: usize = 64;
+use crate::Args;
+use crate::clients::{Azure, Http};
+use crate::service::Service;
+
 /// Placements of a request whose workers fail.
 const ATTEMPTS: u32 = 5;
-/// How long the service may be away.
-const PATIENCE: Duration = Duration::from_secs(30);
-/// How long an answer may take.
-const ANSWER_LIMIT: Duration = Duration::from_secs(60);
-/// The wait before it is asked again where nobody has answered.
-const AGAIN: Duration = Duration::from_millis(100);
 /// How often a host that boots is looked at.
 const POLL: Duration = Duration::from_millis(5);
 /// Looks at the workers in an interval.
 const LOOKS: u32 = 5;
 /// Boot times after which a worker that does not answer is off.
 const BOOTS: f64 = 3.0;
-
-/// Asks the decision service where each request should run, and sends it there.
-#[derive(Parser)]
-struct Args {
-    /// The decision service
-    #[arg(long, default_value = "http://127.0.0.1:8080", value_name = "URL")]
-    service: String,
-    /// World, by name or path
-    #[arg(long)]
-    world: String,
-    /// Workers, one a host of the world, in their order
-    #[arg(long, required = true, num_args = 1.., value_name = "URL")]
-    worker: Vec<String>,
-    /// Resource Manager that turns the VMs on and off, which have the names of the hosts
-    #[arg(long, value_name = "URL", requires = "group")]
-    azure: Option<String>,
-    /// Resource group of the VMs, as /subscriptions/S/resourceGroups/G
-    #[arg(long, value_name = "ID")]
-    group: Option<String>,
-    /// How many requests to send
-    #[arg(long, default_value_t = 60)]
-    requests: u64,
-    /// Requests per second of the fleet's time
-    #[arg(long, default_value_t = 1.5)]
-    rate: f64,
-    /// Seconds of the fleet's time in a real second
-    #[arg(long, default_value_t = 1.0)]
-    speed: f64,
-    /// File that holds a bearer token with the role decide
-    #[arg(long, value_name = "FILE")]
-    token_file: Option<PathBuf>,
-    /// Seed of arrivals
-    #[arg(long, default_value_t = 1)]
-    seed: u64,
-}
-
-/// An HTTP client that asks again where it should.
-struct Http(Client);
-
-impl Http {
-    /// Sends `request`; the body of the answer.
-    fn send(&self, request: RequestBuilder) -> Result<Vec<u8>> {
-        let answer = request.send()?.error_for_status()?;
-        Ok(answer.bytes()?.to_vec())
-    }
-
-    fn json(&self, method: &Method, url: &str, body: &Value) -> RequestBuilder {
-        let request = self.0.request(method.clone(), url);
-        let request = request.header("content-type", "application/json");
-        request.body(body.to_string())
-    }
-
-    /// As [`Http::send`], again and again while nobody answers, or who does asks to come back later.
-    fn ask(&self, request: RequestBuilder) -> Result<Vec<u8>> {
-        let began = Instant::now();
-        loop {
-            let request = request.try_clone().context("a request of bytes")?;
-            let answer = request.send().and_then(|answer| {
-                let (status, url) = (answer.status(), answer.url().clone());
-                let after = answer.headers().get("retry-after").cloned();
-                Ok((status, url, after, answer.bytes()?))
-            });
-            let (problem, wait) = match answer {
-                Ok((status, _, _, body)) if status.is_success() => return Ok(body.to_vec()),
-                Ok((status, url, after, body)) => {
-                    let problem = anyhow!("{url}: {status} {}", String::from_utf8_lossy(&body));
-                    if ![429, 503].contains(&status.as_u16()) {
-                        return Err(problem);
-                    }
-                    let seconds = after.and_then(|after| after.to_str().ok()?.parse().ok());
-                    (problem, Duration::from_secs(seconds.unwrap_or(1)))
-                }
-                Err(error) => (error.into(), AGAIN),
-            };
-            if began.elapsed() + wait > PATIENCE {
-                return Err(problem);
-            }
-            thread::sleep(wait);
-        }
-    }
-}
-
-/// Turns VMs on and off through the Resource Manager, with the credentials in the environment.
-struct Azure {
-    vms: String,
-}
-
-impl Azure {
-    fn turn(&self, http: &Http, vm: &str, on: bool) -> Result<()> {
-        let verb = if on { "start" } else { "deallocate" };
-        let url = format!("{}/{vm}/{verb}?api-version=2024-07-01", self.vms);
-        let request = http.0.post(url).bearer_auth(self.token(http)?).body("");
-        http.ask(request).map(drop)
-    }
-
-    fn token(&self, http: &Http) -> Result<String> {
-        let variable = |name: &str| std::env::var(name).context(name.to_owned());
-        let authority = variable("AZURE_AUTHORITY_HOST");
-        let authority = authority.unwrap_or("https://login.microsoftonline.com".into());
-        let form = url::form_urlencoded::Serializer::new(String::new())
-            .append_pair("grant_type", "client_credentials")
-            .append_pair("client_id", &variable("AZURE_CLIENT_ID")?)
-            .append_pair("client_secret", &variable("AZURE_CLIENT_SECRET")?)
-            .append_pair("scope", "https://management.azure.com/.default")
-            .finish();
-        let (authority, tenant) = (
-            authority.trim_end_matches('/'),
-            variable("AZURE_TENANT_ID")?,
-        );
-        let request = http
-            .0
-            .post(format!("{authority}/{tenant}/oauth2/v2.0/token"));
-        let kind = "application/x-www-form-urlencoded";
-        let answer = http.ask(request.header("content-type", kind).body(form))?;
-        let answer: Value = serde_json::from_slice(&answer)?;
-        Ok(answer["access_token"].as_str().context("no token")?.into())
-    }
-}
 
 /// A host: whether its worker answers, and what was decided.
 struct Host {
@@ -217,47 +75,32 @@ impl Known {
 #[error("host {0} does not serve")]
 struct Lost(usize);
 
-struct Deployer {
-    args: Args,
-    world: World,
+pub(super) struct Deployer {
+    pub(super) args: Args,
+    pub(super) world: World,
     http: Http,
-    token: Option<String>,
+    pub(super) service: Service,
     azure: Option<Azure>,
-    began: Instant,
     known: Mutex<Known>,
     /// Where it is told what became of requests, and what went wrong.
     ended: Sender<Result<Value>>,
 }
 
 impl Deployer {
-    fn new(args: Args, ended: Sender<Result<Value>>) -> Result<Self> {
+    pub(super) fn new(args: Args, ended: Sender<Result<Value>>) -> Result<Self> {
         let world = World::load(&args.world)?;
         let (hosts, workers) = (world.hosts.len(), args.worker.len());
         ensure!(
             hosts == workers,
             "--worker: the world has {hosts} hosts, found {workers} workers"
         );
-        let token = match &args.token_file {
-            None => None,
-            Some(path) => {
-                let text = std::fs::read_to_string(path);
-                let text = text.with_context(|| format!("--token-file {}", path.display()))?;
-                Some(text.trim().to_owned())
-            }
-        };
         let azure = args.azure.as_deref().zip(args.group.as_deref());
-        let azure = azure.map(|(url, group)| {
-            let url = url.trim_end_matches('/');
-            let vms = format!("{url}{group}/providers/Microsoft.Compute/virtualMachines");
-            Azure { vms }
-        });
         let this = Self {
-            world,
-            http: Http(Client::builder().timeout(ANSWER_LIMIT).build()?),
-            token,
-            azure,
-            began: Instant::now(),
+            http: Http::new()?,
+            service: Service::new(&args, &world)?,
+            azure: azure.map(|(url, group)| Azure::new(url, group)),
             known: Mutex::default(),
+            world,
             ended,
             args,
         };
@@ -274,87 +117,32 @@ impl Deployer {
         Ok(this)
     }
 
+    /// Tells the service which hosts serve, and asks it which should.
+    pub(super) fn begin(self: &Arc<Self>) -> Result<()> {
+        let mut known = self.known();
+        let up: Vec<bool> = known.hosts.iter().map(|host| host.up).collect();
+        self.service.put(&self.world, &up)?;
+        self.place(&mut known, Epoch::Boundary)?;
+        drop(known);
+        self.power();
+        Ok(())
+    }
+
+    /// How many requests have arrived and not ended.
+    pub(super) fn under_way(&self) -> usize {
+        self.known().requests.len()
+    }
+
     fn known(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn now_ns(&self) -> u64 {
-        let seconds = self.began.elapsed().as_secs_f64() * self.args.speed;
-        SimTime::from_seconds(seconds).0
-    }
-
-    fn name(&self) -> Option<WorldName<'static>> {
-        let name = Cow::Owned(self.world.name.clone());
-        Some(WorldName { name, hash: None })
-    }
-
-    fn call(&self, method: &Method, path: &str, body: &impl serde::Serialize) -> Result<Vec<u8>> {
-        let url = format!("{}{path}", self.args.service.trim_end_matches('/'));
-        let request = self.http.json(method, &url, &serde_json::to_value(body)?);
-        self.http.ask(match &self.token {
-            Some(token) => request.bearer_auth(token),
-            None => request,
-        })
-    }
-
-    fn tell(&self, deltas: Vec<TelemetryDelta<'static>>) -> Result<()> {
-        let request = TelemetryRequest {
-            schema: SCHEMA,
-            world: self.name(),
-            now_ns: self.now_ns(),
-            deltas,
-        };
-        self.call(&Method::POST, "/v1/telemetry", &request)
-            .map(drop)
-    }
-
-    /// Tells the whole state: nothing runs yet.
-    fn put(&self) -> Result<()> {
-        let host = |host: &Host| HostState {
-            name: None,
-            lifecycle: if host.up {
-                Lifecycle::On
-            } else {
-                Lifecycle::Off
-            },
-            ready_at_ns: None,
-            queue: Vec::new(),
-            resident: Vec::new(),
-            speed: None,
-            credits: None,
-            models: Vec::new(),
-            waiting_containers: Vec::new(),
-        };
-        let rates = |application: &twin::world::Application| ArrivalRates {
-            application: Cow::Owned(application.name.clone()),
-            per_s: [0.0; 3],
-        };
-        let now_ns = self.now_ns();
-        let state = FleetState {
-            now_ns,
-            epoch: Epoch::Boundary,
-            next_boundary_ns: now_ns + self.world.interval.0,
-            next_request: 0,
-            hosts: self.known().hosts.iter().map(host).collect(),
-            requests: Vec::new(),
-            transfers: Vec::new(),
-            migrations: Vec::new(),
-            arrival_rates: self.world.applications.iter().map(rates).collect(),
-        };
-        let request = DecisionRequest {
-            schema: SCHEMA,
-            world: self.name(),
-            state,
-        };
-        self.call(&Method::PUT, "/v1/fleet", &request).map(drop)
-    }
-
-    fn arrive(self: &Arc<Self>, id: u64, application: &str) -> Result<()> {
+    pub(super) fn arrive(self: &Arc<Self>, id: u64, application: &str) -> Result<()> {
         let mut known = self.known();
         let new = NewRequest {
             id,
             application: Cow::Owned(application.into()),
-            arrived_ns: Some(self.now_ns()),
+            arrived_ns: Some(self.service.now_ns()),
             context_tokens: 0,
         };
         known.requests.insert(id, new);
@@ -368,17 +156,8 @@ impl Deployer {
             .requests
             .iter()
             .filter(|(id, _)| !known.runs.contains_key(id));
-        let question = FleetDecisionRequest {
-            schema: SCHEMA,
-            world: self.name(),
-            now_ns: self.now_ns(),
-            epoch,
-            next_boundary_ns: None,
-            requests: new.map(|(_, request)| request.clone()).collect(),
-            telemetry: Vec::new(),
-            dry_run: false,
-        };
-        let answer = self.call(&Method::POST, "/v1/decisions", &question)?;
+        let new = new.map(|(_, request)| request.clone()).collect();
+        let answer = self.service.decide(epoch, new)?;
         let answer = DecisionResponse::from_json(&answer)?;
         let id = answer.id.map(|id| id.to_string()).unwrap_or_default();
         for deployment in answer.decision.deployments {
@@ -402,7 +181,7 @@ impl Deployer {
             let patience_s = BOOTS * boot_s + self.world.interval.seconds();
             let host = &mut known.hosts[place];
             host.wanted = action.on;
-            host.starts_until_ns = self.now_ns() + SimTime::from_seconds(patience_s).0;
+            host.starts_until_ns = self.service.now_ns() + SimTime::from_seconds(patience_s).0;
             known.orders.insert(place, action.on);
         }
         // Nothing here can move a fragment that runs: it stays where it is.
@@ -420,12 +199,12 @@ impl Deployer {
         if stays.is_empty() {
             Ok(())
         } else {
-            self.tell(stays)
+            self.service.tell(stays)
         }
     }
 
     /// What goes wrong in the background ends the program.
-    fn guard(&self, result: Result<()>) {
+    pub(super) fn guard(&self, result: Result<()>) {
         if let Err(error) = result {
             // The program has ended already if nobody hears of it.
             let _ = self.ended.send(Err(error));
@@ -452,7 +231,7 @@ impl Deployer {
             Ok(()) => {
                 let mut answered = TelemetryDelta::of(DeltaKind::Answered);
                 answered.request = Some(placed.request.id);
-                self.tell(vec![answered])?;
+                self.service.tell(vec![answered])?;
                 self.end(&mut known, placed, "answered");
                 Ok(())
             }
@@ -492,7 +271,7 @@ impl Deployer {
             if host.up {
                 break host.worker.clone();
             }
-            if self.now_ns() > host.starts_until_ns || !known.current(placed) {
+            if self.service.now_ns() > host.starts_until_ns || !known.current(placed) {
                 return lost();
             }
             drop(known);
@@ -518,7 +297,7 @@ impl Deployer {
         if !known.current(placed) {
             return lost();
         }
-        let now_ns = self.now_ns();
+        let now_ns = self.service.now_ns();
         let took_s = ran["took_s"].as_f64().unwrap_or_default();
         let began_ns = now_ns.saturating_sub(SimTime::from_seconds(took_s).0);
         let about = |kind, at_ns| TelemetryDelta {
@@ -527,7 +306,7 @@ impl Deployer {
             fragment: u16::try_from(k).ok(),
             ..TelemetryDelta::of(kind)
         };
-        self.tell(vec![
+        self.service.tell(vec![
             about(DeltaKind::Started, began_ns),
             about(DeltaKind::Finished, now_ns),
         ])
@@ -536,7 +315,7 @@ impl Deployer {
     /// A host does not serve: what is on it waits again. Whether anything was.
     fn lose(&self, known: &mut Known, place: usize) -> Result<bool> {
         known.hosts[place].up = false;
-        let mut deltas = vec![seen(place, SeenLifecycle::Off, self.now_ns())];
+        let mut deltas = vec![seen(place, SeenLifecycle::Off, self.service.now_ns())];
         let runs: Vec<Arc<Placed>> = known.runs.values().cloned().collect();
         for placed in runs.iter().filter(|placed| placed.hosts.contains(&place)) {
             let id = placed.request.id;
@@ -554,7 +333,7 @@ impl Deployer {
             }
         }
         let any = deltas.len() > 1;
-        self.tell(deltas)?;
+        self.service.tell(deltas)?;
         Ok(any)
     }
 
@@ -590,7 +369,7 @@ impl Deployer {
 
     /// Looks which hosts serve, and how busy they are.
     fn look(self: &Arc<Self>) -> Result<()> {
-        let (at_ns, samples) = (self.now_ns(), self.samples());
+        let (at_ns, samples) = (self.service.now_ns(), self.samples());
         let mut known = self.known();
         let (mut deltas, mut lost) = (Vec::new(), false);
         for (place, sample) in samples.into_iter().enumerate() {
@@ -607,11 +386,11 @@ impl Deployer {
                     power_w: sample["power_w"].as_f64(),
                     ..TelemetryDelta::of(DeltaKind::Sample)
                 });
-            } else if !host.wanted || self.now_ns() > host.starts_until_ns {
+            } else if !host.wanted || self.service.now_ns() > host.starts_until_ns {
                 lost |= self.lose(&mut known, place)?;
             }
         }
-        self.tell(deltas)?;
+        self.service.tell(deltas)?;
         if lost {
             self.place(&mut known, Epoch::Arrival)
         } else {
@@ -620,7 +399,7 @@ impl Deployer {
     }
 
     /// Turns hosts on and off as decided; off only those on which nothing runs any more.
-    fn power(&self) -> Result<()> {
+    pub(super) fn power(&self) {
         let ready: Vec<(usize, bool)> = {
             let known = &mut *self.known();
             let busy: BTreeSet<usize> = known
@@ -639,14 +418,17 @@ impl Deployer {
         };
         for (place, on) in ready {
             if let Some(azure) = &self.azure {
-                azure.turn(&self.http, &self.world.hosts[place].name, on)?;
+                let name = &self.world.hosts[place].name;
+                if let Err(problem) = azure.turn(&self.http, name, on) {
+                    self.note(&format!("{name}: {problem:#}"));
+                    self.known().orders.entry(place).or_insert(on);
+                }
             }
         }
-        Ok(())
     }
 
     /// Looks and acts, and asks at each boundary what should be on, until it is `done`.
-    fn tick(self: &Arc<Self>, done: &Receiver<()>) -> Result<()> {
+    pub(super) fn tick(self: &Arc<Self>, done: &Receiver<()>) -> Result<()> {
         let wait_s = self.world.interval.seconds() / f64::from(LOOKS) / self.args.speed;
         let wait = Duration::from_secs_f64(wait_s);
         let mut looks = 0_u32;
@@ -656,7 +438,7 @@ impl Deployer {
             if looks.is_multiple_of(LOOKS) {
                 self.place(&mut self.known(), Epoch::Boundary)?;
             }
-            self.power()?;
+            self.power();
         }
         Ok(())
     }
@@ -674,83 +456,5 @@ fn seen(place: usize, lifecycle: SeenLifecycle, at_ns: u64) -> TelemetryDelta<'s
         host: u32::try_from(place).ok(),
         lifecycle: Some(lifecycle),
         ..TelemetryDelta::of(DeltaKind::Host)
-    }
-}
-
-/// Tells what became of requests, and counts.
-struct Telling {
-    ended: Receiver<Result<Value>>,
-    answered: u64,
-    failed: u64,
-}
-
-impl Telling {
-    /// Tells of one request that has ended, if one does within this time.
-    fn next(&mut self, wait: Duration) -> Result<()> {
-        let Ok(ended) = self.ended.recv_timeout(wait) else {
-            return Ok(());
-        };
-        let line = ended?;
-        let answered = line["outcome"] == "answered";
-        self.answered += u64::from(answered);
-        self.failed += u64::from(!answered);
-        writeln!(std::io::stdout(), "{line}").context("cannot write to standard output")
-    }
-}
-
-fn run(args: Args) -> Result<()> {
-    ensure!(
-        args.rate > 0.0 && args.speed > 0.0,
-        "--rate and --speed must be above 0"
-    );
-    let (ended, told) = mpsc::channel();
-    let deployer = Arc::new(Deployer::new(args, ended)?);
-    let (args, applications) = (&deployer.args, &deployer.world.applications);
-    let mut telling = Telling {
-        ended: told,
-        answered: 0,
-        failed: 0,
-    };
-    deployer.put()?;
-    deployer.place(&mut deployer.known(), Epoch::Boundary)?;
-    deployer.power()?;
-    let (done, until) = mpsc::channel();
-    let ticking = Arc::clone(&deployer);
-    let ticker = thread::spawn(move || ticking.guard(ticking.tick(&until)));
-    let mut chance = stream::named(args.seed, "deployer");
-    for request in 0..args.requests {
-        let gap_s = -(1.0 - chance.random::<f64>()).ln() / args.rate / args.speed;
-        let arrives = Instant::now() + Duration::from_secs_f64(gap_s);
-        loop {
-            let full = deployer.known().requests.len() >= UNDER_WAY;
-            let left = arrives.saturating_duration_since(Instant::now());
-            if left.is_zero() && !full {
-                break;
-            }
-            telling.next(if full { AGAIN } else { left })?;
-        }
-        let application = chance.random_range(0..applications.len());
-        deployer.arrive(request, &applications[application].name)?;
-    }
-    while telling.answered + telling.failed < args.requests {
-        telling.next(AGAIN)?;
-    }
-    drop(done);
-    ticker.join().map_err(|_| anyhow!("the ticker panicked"))?;
-    deployer.power()?;
-    let took_s = SimTime(deployer.now_ns()).seconds();
-    let (answered, failed) = (telling.answered, telling.failed);
-    let line = json!({"answered": answered, "failed": failed, "took_s": took_s});
-    writeln!(std::io::stdout(), "{line}").context("cannot write to standard output")
-}
-
-fn main() -> ExitCode {
-    match run(Args::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            // There is nowhere left to say that standard error is closed.
-            let _ = writeln!(std::io::stderr(), "error: {error:#}");
-            ExitCode::FAILURE
-        }
     }
 }
