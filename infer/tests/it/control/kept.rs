@@ -177,7 +177,7 @@ fn requests_of(state: &Value) -> Vec<u64> {
 fn the_loop_and_a_deployer_keep_one_fleet() {
     let world = small();
     let cloud = Virtual::start(Options {
-        seed: 11,
+        seed: 13,
         intervals: Some(24),
         deployer: DeployerChoice::Outside,
         ..Options::stepped(Arc::clone(&world))
