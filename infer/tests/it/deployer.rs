@@ -19,7 +19,7 @@ use crate::support::{agent, small};
 /// Seconds of the fleet's time in a real one.
 const SPEED: &str = "10";
 /// How long anything may take that these tests wait for.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(180);
 const GROUP: &str = "/subscriptions/00000000-0000-0000-0000-000000000001/resourceGroups/fleet";
 
 /// A deployer of the examples.
