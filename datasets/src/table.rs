@@ -599,9 +599,6 @@ pub struct Frame {
     frame: DataFrame,
 }
 
-/// What a column of texts is called in errors.
-const TEXT: &str = "text";
-
 /// A method that reads a column of one type, absent values being errors.
 macro_rules! column_reader {
     ($(#[$doc:meta])* $name:ident, $accessor:ident, $type:ty, $expected:literal) => {
@@ -677,6 +674,7 @@ impl Frame {
         /// The 64-bit numbers of `column`.
         optional_f64, f64, f64, "64-bit floats"
     );
+
     optional_column_reader!(
         /// The flags of `column`.
         optional_flag, bool, bool, "booleans"
@@ -727,22 +725,16 @@ impl Frame {
     ///
     /// [`ParquetError`] if the column is missing, has another type, or lacks a value.
     pub fn text(&self, column: &str) -> Result<Vec<String>, ParquetError> {
-        let values = self.optional_text(column)?;
-        self.present(column, TEXT, values.into_iter())
-    }
-
-    /// As [`Frame::text`]; absent values are `None`.
-    ///
-    /// # Errors
-    ///
-    /// [`ParquetError`] if the column is missing or has another type.
-    pub fn optional_text(&self, column: &str) -> Result<Vec<Option<String>>, ParquetError> {
-        let found = self.column(column, TEXT)?;
+        const EXPECTED: &str = "text";
+        let found = self.column(column, EXPECTED)?;
         let values = found
             .str()
-            .map_err(|_| self.wrong_type(column, TEXT, found))?;
-        let texts = values.iter().map(|value| value.map(str::to_owned));
-        Ok(texts.collect())
+            .map_err(|_| self.wrong_type(column, EXPECTED, found))?;
+        self.present(
+            column,
+            EXPECTED,
+            values.iter().map(|value| value.map(str::to_owned)),
+        )
     }
 
     /// The byte strings of `column`.

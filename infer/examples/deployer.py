@@ -1,427 +1,199 @@
 #!/usr/bin/env python3
 """A deployer: asks the decision service where each request should run, and sends it there.
 
-It keeps the service in step by telemetry: what starts, what ends, how busy the hosts are. Each host
-has an HTTP worker. With --azure it also turns the VMs on and off, as is decided at each interval.
-Only the standard library is used. From the repository's root:
+It keeps the service in step by telemetry: what starts, what ends, how busy the hosts are. The
+hosts are HTTP workers; without --worker it starts one a host in this process, which take as long as
+the world says that the work takes. Only the standard library is used.
 
-    cargo run -p infer -- serve --policy greedy --world infer/examples/small.toml
-    cargo run -p infer --example worker -- --world infer/examples/small.toml
-    python3 infer/examples/deployer.py --world infer/examples/small.toml \\
-        --worker http://127.0.0.1:900{1,2,3}
+    infer serve --policy greedy --world infer/examples/small.toml
+    python3 infer/examples/deployer.py --world infer/examples/small.toml --requests 60
 """
 
 import argparse
 import http.client
+import http.server
 import json
-import os
-import queue
 import random
-import sys
 import threading
 import time
 import tomllib
-import urllib.error
 import urllib.parse
-import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 
-SCHEMA = 1
-UNDER_WAY = 64  # requests under way at the same time; further ones arrive later
-ATTEMPTS = 5  # placements of a request whose workers fail
-PATIENCE_S = 30.0  # how long the service may be away, in real time
-ANSWER_LIMIT_S = 60.0  # how long an answer may take, in real time
-LOOKS = 5  # looks at the workers in an interval
-POLL_S = 0.005  # how often a host that boots is looked at
-AGAIN_S = 0.1  # the wait before it is asked again where nobody has answered
-BOOTS = 3  # boot times after which a worker that does not answer is off
+parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+parser.add_argument("--service", default="http://127.0.0.1:8080")
+parser.add_argument("--world", required=True, help="the world's file")
+parser.add_argument("--worker", action="append", default=[], help="URL of a worker, one a host, in their order")
+parser.add_argument("--requests", type=int, default=60, help="how many requests to send")
+parser.add_argument("--rate", type=float, default=1.5, help="requests per second of the fleet's time")
+parser.add_argument("--speed", type=float, default=1.0, help="seconds of the fleet's time in a real second")
+parser.add_argument("--token-file", help="file that holds a bearer token with the role decide")
+parser.add_argument("--seed", type=int, default=1)
+args = parser.parse_args()
+
+world = tomllib.load(open(args.world, "rb"))
+sizes = {size["name"]: size for size in world["sizes"]}
+hosts = [sizes[group["size"]] for group in world["hosts"] for _ in range(group.get("count", 1))]
+lifecycle = [
+    "on" if k < group.get("initially_on", group.get("count", 1)) else "off"
+    for group in world["hosts"]
+    for k in range(group.get("count", 1))
+]
+variants = {
+    (application["name"], variant["name"]): variant["fragments"]
+    for application in world["applications"]
+    for variant in application["variants"]
+}
+applications = [application["name"] for application in world["applications"]]
+began, running, lock, local = time.monotonic(), [0] * len(hosts), threading.Lock(), threading.local()
+token = open(args.token_file).read().strip() if args.token_file else None
 
 
-NO_ANSWER = (OSError, http.client.HTTPException, ValueError)
+def now_ns():
+    return int((time.monotonic() - began) * args.speed * 1e9)
 
 
-class Refused(Exception):
-    """What was asked for is refused, or nobody has answered for too long."""
-
-
-class Lost(Exception):
-    """A worker does not answer: whatever is on its host is lost."""
-
-    def __init__(self, place):
-        super().__init__(f"host {place} does not serve")
-        self.place = place
-
-
-def note(text):
-    print(text, file=sys.stderr, flush=True)
-
-
-def send(method, url, body=None, token=None):
-    """Sends `body` as JSON, and gives the answer."""
+def ask(method, url, body=None):
+    """Sends `body` as JSON and gives the answer; a refusal is an error that tells what is wrong."""
+    parts = urllib.parse.urlsplit(url)
+    kept = local.__dict__.setdefault("connections", {})
+    if parts.netloc not in kept:
+        kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+        kept[parts.netloc] = kind(parts.netloc, timeout=60)
     headers = {"content-type": "application/json"}
-    if token:
+    if token and url.startswith(args.service):
         headers["authorization"] = f"Bearer {token}"
-    data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(url, data, headers, method=method)
-    with urllib.request.urlopen(request, timeout=ANSWER_LIMIT_S) as answer:
-        return json.loads(answer.read() or b"null")
+    kept[parts.netloc].request(method, parts.path, json.dumps(body), headers)
+    response = kept[parts.netloc].getresponse()
+    answer = json.loads(response.read())
+    if response.status >= 400:
+        raise RuntimeError(f"{method} {url}: {response.status} {answer.get('detail')} {answer.get('field', '')}")
+    return answer
 
 
-def ask(method, url, body=None, token=None):
-    """As `send`, again and again while nobody answers, or who does asks to come back later."""
-    began = time.monotonic()
-    while True:
-        try:
-            return send(method, url, body, token)
-        except urllib.error.HTTPError as error:
-            problem = f"{method} {url}: {error.code} {error.read().decode(errors='replace')}"
-            if error.code not in (429, 503):
-                raise Refused(problem) from error
-            wait_s = float(error.headers.get("retry-after", 1))
-        except NO_ANSWER as error:
-            problem, wait_s = f"{method} {url}: {error}", AGAIN_S
-        if time.monotonic() - began + wait_s > PATIENCE_S:
-            raise Refused(problem)
-        time.sleep(wait_s)
+def tell(*deltas):
+    ask("POST", f"{args.service}/v1/telemetry", {"schema": 1, "now_ns": now_ns(), "deltas": list(deltas)})
 
 
-class Azure:
-    """Turns VMs on and off through the Resource Manager, with the credentials in the environment."""
+def start_worker(host):
+    """A worker that shares its cores among what runs on it, roughly as the twin does."""
 
-    def __init__(self, url, group):
-        self.url, self.vms = url, f"{url}{group}/providers/Microsoft.Compute/virtualMachines"
+    class Worker(http.server.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
 
-    def turn(self, vm, on):
-        verb = "start" if on else "deallocate"
-        ask("POST", f"{self.vms}/{vm}/{verb}?api-version=2024-07-01", token=self.token())
+        def do_POST(self):
+            left = json.loads(self.rfile.read(int(self.headers["content-length"])))["work_mi"]
+            step = 0.01
+            while left > 0:
+                time.sleep(step / args.speed)
+                share = min(1.0, hosts[host]["vcpus"] / max(1, running[host]))
+                left -= share * hosts[host]["mips_per_vcpu"] * step
+            body = b"{}"
+            self.send_response(200)
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
 
-    def token(self):
-        authority = os.environ.get("AZURE_AUTHORITY_HOST", "https://login.microsoftonline.com")
-        form = {
-            "grant_type": "client_credentials",
-            "client_id": os.environ["AZURE_CLIENT_ID"],
-            "client_secret": os.environ["AZURE_CLIENT_SECRET"],
-            "scope": "https://management.azure.com/.default",
-        }
-        url = f"{authority.rstrip('/')}/{os.environ['AZURE_TENANT_ID']}/oauth2/v2.0/token"
-        data = urllib.parse.urlencode(form).encode()
-        with urllib.request.urlopen(url, data, timeout=ANSWER_LIMIT_S) as answer:
-            return json.load(answer)["access_token"]
+        def log_message(self, *_):
+            pass
 
-
-class Host:
-    """A host: its worker, whether that answers, and what was decided."""
-
-    def __init__(self, worker, boot_s):
-        self.worker, self.boot_s = worker.rstrip("/"), boot_s
-        self.up = self.wanted = False
-        self.starts_until_ns = 0  # until then it may be booting
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Worker)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return f"http://127.0.0.1:{server.server_port}"
 
 
-class Deployer:
-    """Places requests and runs them. What it knows and what the service is told change together,
-    with the lock: the service hears of things in the order in which they happen here."""
+workers = args.worker or [start_worker(host) for host in range(len(hosts))]
 
-    def __init__(self, args, world):
-        self.args, self.world, self.began = args, world, time.monotonic()
-        self.token = open(args.token_file).read().strip() if args.token_file else None
-        self.azure = Azure(args.azure.rstrip("/"), args.group) if args.azure else None
-        self.lock = threading.RLock()
-        self.requests = {}  # those that have arrived and not ended, as the service is told of them
-        self.runs = {}  # how they are deployed; those that are not here wait
-        self.active = []  # deployments that are being carried out, the superseded ones included
-        self.attempts = {}  # how often requests were lost
-        self.orders = {}  # hosts that are to be turned on or off
-        self.ended = queue.Queue()  # what became of requests, in the end
-        boots_s = {size["name"]: size["boot_s"] for size in world["sizes"]}
-        sizes = [group["size"] for group in world["hosts"] for _ in range(group.get("count", 1))]
-        if len(sizes) != len(args.worker):
-            problem = f"the world has {len(sizes)} hosts, found {len(args.worker)} workers"
-            raise Refused(f"--worker: {problem}")
-        self.hosts = [Host(worker, boots_s[size]) for worker, size in zip(args.worker, sizes)]
-        for host, sample in zip(self.hosts, self.samples()):
-            host.up = host.wanted = sample is not None
 
-    def now_ns(self):
-        return int((time.monotonic() - self.began) * self.args.speed * 1e9)
+def serve(request, application, arrived_ns):
+    """Has a request placed, runs its fragments on their hosts, and tells what happened."""
+    new = {"id": request, "application": application, "arrived_ns": arrived_ns, "context_tokens": 0}
+    question = {"schema": 1, "now_ns": now_ns(), "epoch": "arrival", "requests": [new]}
+    decided = ask("POST", f"{args.service}/v1/decisions", question)
+    placed = {one["request"]: one for one in decided["decision"]["deployments"]}
+    for deployment in placed.values():
+        run(deployment, application if deployment["request"] == request else waiting.pop(deployment["request"]))
+    if request not in placed:
+        waiting[request] = application
 
-    def call(self, method, path, body):
-        named = {"schema": SCHEMA, "world": {"name": self.world["name"]}, **body}
-        return ask(method, self.args.service.rstrip("/") + path, named, self.token)
 
-    def tell(self, *deltas):
-        self.call("POST", "/v1/telemetry", {"now_ns": self.now_ns(), "deltas": deltas})
+def run(deployment, application):
+    request, fragments = deployment["request"], variants[application, deployment["variant"]]
+    for k, (fragment, host) in enumerate(zip(fragments, deployment["hosts"])):
+        with lock:
+            running[host] += 1
+        tell({"kind": "started", "request": request, "fragment": k})
+        mean = fragment["work_mi"]["mean"] if isinstance(fragment["work_mi"], dict) else fragment["work_mi"]
+        ask("POST", f"{workers[host]}/run", {"work_mi": random.uniform(0.5, 1.5) * mean})
+        with lock:
+            running[host] -= 1
+        tell({"kind": "finished", "request": request, "fragment": k})
+    tell({"kind": "answered", "request": request})
+    answered.append(request)
 
-    def put(self):
-        """Tells the whole state: nothing runs yet. The answer has the names of the hosts."""
-        now_ns, applications = self.now_ns(), self.world["applications"]
-        state = {
-            "now_ns": now_ns,
+
+def boundary():
+    """Asks which hosts should be on, and turns them on and off."""
+    decided = ask("POST", f"{args.service}/v1/decisions", {"schema": 1, "now_ns": now_ns(), "epoch": "boundary"})
+    for action in decided["decision"]["provisioning"]:
+        host = action["host"]
+        lifecycle[host] = "booting" if action["on"] else "off"
+        if action["on"]:
+            threading.Timer(hosts[host].get("boot_s", 0) / args.speed, booted, [host]).start()
+    for deployment in decided["decision"]["deployments"]:
+        pool.submit(run, deployment, waiting.pop(deployment["request"]))
+
+
+def booted(host):
+    lifecycle[host] = "on"
+    tell({"kind": "host", "host": host, "lifecycle": "on"})
+
+
+def measure():
+    """Samples what the hosts show; a real deployer reads its monitoring here."""
+    samples = []
+    for host, size in enumerate(hosts):
+        if lifecycle[host] == "on":
+            used = min(1.0, running[host] / size["vcpus"])
+            power = size["power_w"]
+            power_w = power[0] + used * (power[-1] - power[0])
+            samples.append({"kind": "sample", "host": host, "utilization": used, "power_w": power_w, "span_s": 0.1})
+    tell(*samples)
+
+
+def every(seconds, work):
+    while not done.wait(seconds / args.speed):
+        work()
+
+
+random.seed(args.seed)
+waiting, answered, done = {}, [], threading.Event()
+interval_ns = int(world["interval_s"] * 1e9)
+ask(
+    "PUT",
+    f"{args.service}/v1/fleet",
+    {
+        "schema": 1,
+        "state": {
+            "now_ns": now_ns(),
             "epoch": "boundary",
-            "next_boundary_ns": now_ns + int(self.world["interval_s"] * 1e9),
+            "next_boundary_ns": interval_ns,
             "next_request": 0,
-            "hosts": [
-                {"lifecycle": "on" if host.up else "off", "queue": [], "resident": []}
-                for host in self.hosts
-            ],
+            "hosts": [{"lifecycle": seen, "queue": [], "resident": []} for seen in lifecycle],
             "requests": [],
             "transfers": [],
-            "arrival_rates": [{"application": a["name"], "per_s": [0, 0, 0]} for a in applications],
-        }
-        fleet = self.call("PUT", "/v1/fleet", {"state": state})
-        self.names = [host["name"] for host in fleet["hosts"]]
-
-    def arrive(self, request, application):
-        new = {"id": request, "application": application, "arrived_ns": self.now_ns()}
-        with self.lock:
-            self.requests[request] = new
-            self.place("arrival")
-
-    def place(self, epoch):
-        """Asks where the requests that wait go, and sends them there. An answer that was lost does
-        no harm: who asks again about the same requests is answered the same."""
-        with self.lock:
-            new = [request for id, request in self.requests.items() if id not in self.runs]
-            question = {"now_ns": self.now_ns(), "epoch": epoch, "requests": new}
-            answer = self.call("POST", "/v1/decisions", question)
-            decision = answer["decision"]
-            for deployment in decision["deployments"]:
-                request = self.requests.get(deployment["request"])
-                if request:
-                    deployment.update(application=request["application"], decision=answer["id"])
-                    self.runs[request["id"]] = deployment
-                    self.active.append(deployment)
-                    self.start(self.run, deployment)
-            for action in decision["provisioning"]:
-                host = self.hosts[action["host"]]
-                self.orders[action["host"]] = host.wanted = action["on"]
-                patience_s = BOOTS * host.boot_s + self.world["interval_s"]
-                host.starts_until_ns = self.now_ns() + int(patience_s * 1e9)
-            # Nothing here can move a fragment that runs: it stays where it is.
-            stays = [
-                {
-                    "kind": "moved",
-                    "request": migration["request"],
-                    "fragment": migration["fragment"],
-                    "host": self.runs[migration["request"]]["hosts"][migration["fragment"]],
-                }
-                for migration in decision.get("migrations", [])
-                if migration["request"] in self.runs
-            ]
-            if stays:
-                self.tell(*stays)
-
-    def start(self, work, *args):
-        """Does `work` in the background; what goes wrong ends the program."""
-
-        def guarded():
-            try:
-                work(*args)
-            except Exception as error:
-                self.ended.put(error)
-
-        thread = threading.Thread(target=guarded, daemon=True)
-        thread.start()
-        return thread
-
-    def run(self, deployment):
-        """Runs the fragments of a request, each on its host, in the order of the variant's graph."""
-        try:
-            for stage in self.stages(deployment):
-                with ThreadPoolExecutor(len(stage)) as senders:
-                    list(senders.map(lambda k: self.step(deployment, k), stage))
-            with self.lock:
-                if self.current(deployment):
-                    self.tell({"kind": "answered", "request": deployment["request"]})
-                    self.end(deployment, "answered")
-        except Lost as lost:
-            with self.lock:
-                if self.current(deployment):
-                    self.lose(lost.place)
-                    self.place("arrival")
-        finally:
-            with self.lock:
-                self.active.remove(deployment)
-
-    def current(self, deployment):
-        """Whether a deployment still counts: its request has not ended, and waits not again."""
-        return self.runs.get(deployment["request"]) is deployment
-
-    def stages(self, deployment):
-        """The fragments of a variant, those first that wait for no other."""
-        applications = {a["name"]: a["variants"] for a in self.world["applications"]}
-        variants = {v["name"]: v["fragments"] for v in applications[deployment["application"]]}
-        left, done = dict(enumerate(variants[deployment["variant"]])), set()
-        while left:
-            stage = [k for k, f in left.items() if done.issuperset(f.get("after", []))]
-            done.update(left.pop(k)["name"] for k in stage)
-            yield stage
-
-    def step(self, deployment, k):
-        """Has one fragment run by the worker of its host, once that is up."""
-        place = deployment["hosts"][k]
-        host = self.hosts[place]
-        while not host.up:
-            if self.now_ns() > host.starts_until_ns or not self.current(deployment):
-                raise Lost(place)
-            time.sleep(POLL_S)
-        task = {name: deployment[name] for name in ("request", "application", "variant")}
-        try:
-            ran = send("POST", f"{host.worker}/run", {**task, "fragment": k})
-        except NO_ANSWER as error:
-            note(f"host {place}: {error}")
-            raise Lost(place) from error
-        with self.lock:
-            if not self.current(deployment):
-                raise Lost(place)
-            now_ns, about = self.now_ns(), {"request": deployment["request"], "fragment": k}
-            began_ns = max(0, now_ns - int(ran["took_s"] * 1e9))
-            self.tell(
-                {"kind": "started", "at_ns": began_ns, **about},
-                {"kind": "finished", "at_ns": now_ns, **about},
-            )
-
-    def lose(self, place):
-        """A host does not serve: what is on it waits again. Whether anything was."""
-        self.hosts[place].up = False
-        deltas = [{"kind": "host", "host": place, "lifecycle": "off"}]
-        for id, deployment in list(self.runs.items()):
-            if place in deployment["hosts"]:
-                del self.runs[id]
-                deltas.append({"kind": "withdrawn", "request": id})
-                self.attempts[id] = self.attempts.get(id, 0) + 1
-                if self.attempts[id] == ATTEMPTS:
-                    deltas.append({"kind": "failed", "request": id})
-                    self.end(deployment, "failed")
-        self.tell(*deltas)
-        return len(deltas) > 1
-
-    def end(self, deployment, outcome):
-        """A request has ended."""
-        id = deployment["request"]
-        del self.requests[id]
-        self.runs.pop(id, None)
-        attempts = self.attempts.pop(id, 0) + (outcome == "answered")
-        self.ended.put({**deployment, "outcome": outcome, "attempts": attempts})
-
-    def samples(self):
-        """What the workers measure; None of those that do not answer."""
-
-        def sample(host):
-            try:
-                return send("GET", f"{host.worker}/")
-            except NO_ANSWER:
-                return None
-
-        with ThreadPoolExecutor(min(len(self.hosts), UNDER_WAY)) as askers:
-            return list(askers.map(sample, self.hosts))
-
-    def look(self):
-        """Looks which hosts serve, and how busy they are."""
-        at_ns, samples = self.now_ns(), self.samples()
-        deltas, lost = [], False
-        with self.lock:
-            for place, (host, sample) in enumerate(zip(self.hosts, samples)):
-                if sample:
-                    if host.wanted:
-                        host.up = True
-                        seen = {"kind": "host", "host": place, "lifecycle": "on"}
-                        deltas.append({**seen, "at_ns": at_ns})
-                    deltas.append({"kind": "sample", "host": place, **sample})
-                elif not host.wanted or self.now_ns() > host.starts_until_ns:
-                    lost = self.lose(place) or lost
-            self.tell(*deltas)
-            if lost:
-                self.place("arrival")
-
-    def power(self):
-        """Turns hosts on and off as decided; off only those on which nothing runs any more."""
-        with self.lock:
-            busy = {place for deployment in self.active for place in deployment["hosts"]}
-            ready = {place: on for place, on in self.orders.items() if on or place not in busy}
-            for place, on in ready.items():
-                del self.orders[place]
-                if not on:
-                    self.hosts[place].up = False
-        for place, on in ready.items() if self.azure else ():
-            try:
-                self.azure.turn(self.names[place], on)
-            except Refused as refused:
-                note(refused)
-                with self.lock:
-                    self.orders.setdefault(place, on)
-
-    def tick(self, done):
-        """Looks and acts, and asks at each boundary what should be on, until it is `done`."""
-        looks = 0
-        while not done.wait(self.world["interval_s"] / LOOKS / self.args.speed):
-            looks += 1
-            self.look()
-            if looks % LOOKS == 0:
-                self.place("boundary")
-            self.power()
-
-
-def main(args):
-    try:
-        with open(args.world, "rb") as file:
-            world = tomllib.load(file)
-    except (OSError, tomllib.TOMLDecodeError) as error:
-        raise Refused(f"--world {args.world}: {error}") from error
-    chance, done = random.Random(args.seed), threading.Event()
-    deployer = Deployer(args, world)
-    deployer.put()
-    deployer.place("boundary")
-    deployer.power()
-    ticker = deployer.start(deployer.tick, done)
-    names = [application["name"] for application in world["applications"]]
-    counts = {"answered": 0, "failed": 0}
-
-    def tell_ended(wait_s):
-        """Tells of one request that has ended, if one does within this time."""
-        try:
-            ended = deployer.ended.get(timeout=wait_s)
-        except queue.Empty:
-            return
-        if isinstance(ended, Exception):
-            raise ended
-        print(json.dumps(ended), flush=True)
-        counts[ended["outcome"]] += 1
-
+            "arrival_rates": [{"application": name, "per_s": [0.0, 0.0, 0.0]} for name in applications],
+        },
+    },
+)
+with ThreadPoolExecutor(max_workers=64) as pool:
+    for seconds, work in ((world["interval_s"], boundary), (world["interval_s"] / 5, measure)):
+        threading.Thread(target=every, args=(seconds, work), daemon=True).start()
+    served = []
     for request in range(args.requests):
-        arrives = time.monotonic() + chance.expovariate(args.rate) / args.speed
-        while len(deployer.requests) >= UNDER_WAY or time.monotonic() < arrives:
-            tell_ended(max(0, arrives - time.monotonic()) or AGAIN_S)
-        deployer.arrive(request, chance.choice(names))
-    while sum(counts.values()) < args.requests:
-        tell_ended(AGAIN_S)
+        time.sleep(random.expovariate(args.rate) / args.speed)
+        served.append(pool.submit(serve, request, random.choice(applications), now_ns()))
+    for future in served:
+        future.result()
     done.set()
-    ticker.join()
-    deployer.power()
-    print(json.dumps({**counts, "took_s": deployer.now_ns() / 1e9}))
-
-
-def flags():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    add = parser.add_argument
-    add("--service", default="http://127.0.0.1:8080", metavar="URL", help="the decision service")
-    add("--world", required=True, metavar="FILE", help="the world's file")
-    workers = "workers, one a host of the world, in their order"
-    add("--worker", nargs="+", action="extend", required=True, metavar="URL", help=workers)
-    manager = "Resource Manager that turns the VMs on and off, which have the names of the hosts"
-    add("--azure", metavar="URL", help=manager)
-    group = "resource group of the VMs, as /subscriptions/S/resourceGroups/G"
-    add("--group", default="", metavar="ID", help=group)
-    add("--requests", type=int, default=60, help="how many requests to send")
-    add("--rate", type=float, default=1.5, help="requests per second of the fleet's time")
-    add("--speed", type=float, default=1.0, help="seconds of the fleet's time in a real second")
-    add("--token-file", metavar="FILE", help="holds a bearer token with the role decide")
-    add("--seed", type=int, default=1, help="seed of arrivals")
-    return parser.parse_args()
-
-
-if __name__ == "__main__":
-    try:
-        main(flags())
-    except Refused as refused:
-        sys.exit(f"error: {refused}")
+print(json.dumps({"answered": len(answered), "waiting": len(waiting), "took_s": now_ns() / 1e9}))

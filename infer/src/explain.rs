@@ -1,11 +1,11 @@
 //! Why a decision is what it is.
 //!
-//! A decision of late ([`crate::recent`]), or one in the log, is taken up again in its own
-//! situation: the questions of which a joint decision consists ([`twin::sequence`]) are asked once
-//! more and answered as they were, and what the model thought of each answer is written down
-//! ([`choices`]); what was ruled out is told with its reason ([`exclusions`]); and the twin prices
-//! the decision next to the same one with a single answer changed, over the same futures, so that
-//! each answer stands next to its runner-up and next to not being given at all.
+//! A decision of late is taken up again in its own situation ([`crate::recent`]): the questions of
+//! which a joint decision consists ([`twin::sequence`]) are asked once more and answered as they
+//! were, and what the model thought of each answer is written down ([`choices`]); what was ruled
+//! out is told with its reason ([`exclusions`]); and the twin prices the decision next to the
+//! same one with a single answer changed, over the same futures, so that each answer
+//! stands next to its runner-up and next to not being given at all.
 //!
 //! Left out: why the network scores as it does, and answers that take two changes at once.
 

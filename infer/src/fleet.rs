@@ -18,6 +18,7 @@ pub mod window;
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use twin::decision::Decision;
 use twin::ids::{ApplicationId, RequestId};
@@ -33,7 +34,28 @@ pub use self::decide::{Ask, Decided, decide};
 use self::drift::Drift;
 pub use self::log::{FleetLog, LogError, NoLog, Taken};
 use self::window::Window;
-pub use twin::live::FleetInput;
+
+/// Something that changes a fleet.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FleetInput {
+    /// The whole state is as this view says; what was known before is forgotten.
+    Put(Box<FleetView>),
+    /// This happened, and it is now this late.
+    Observe {
+        /// The time of the message.
+        now: SimTime,
+        /// What happened.
+        deltas: Vec<Delta>,
+    },
+    /// An interval boundary: everything may be decided.
+    Boundary {
+        /// The next one; an interval from now if `None`.
+        next: Option<SimTime>,
+    },
+    /// This was decided, and is carried out.
+    Apply(Decision),
+}
 
 /// Why an input is refused; the fleet is as before.
 #[derive(Debug, Error)]

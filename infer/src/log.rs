@@ -11,7 +11,6 @@
 mod commit;
 mod fleet;
 mod metrics;
-mod older;
 mod recent;
 pub mod view;
 
@@ -28,12 +27,9 @@ use twin::decision_log::{
     DecisionId, Kind, Log, LogError, NewDecision, Outcome, OwnedRecord, Recovered, Settings,
 };
 
-use crate::recent::DecisionSource;
-
 use self::commit::Committer;
 pub(crate) use self::fleet::Records;
 pub(crate) use self::metrics::{LogMetrics, SYNC_BUCKETS_S, SYNC_SECONDS};
-use self::older::Older;
 use self::recent::Recent;
 
 /// How often the log is forced to the disk, unless [`Options`] says otherwise.
@@ -161,13 +157,6 @@ impl DecisionLog {
     #[must_use]
     pub fn store(&self) -> Option<&Arc<Log>> {
         self.kept.as_ref().map(|kept| &kept.store)
-    }
-
-    /// Where decisions about `world` that are not of late are looked up, where a log is kept.
-    #[must_use]
-    pub fn older(&self, world: &Arc<World>) -> Option<Box<dyn DecisionSource>> {
-        let store = self.store()?;
-        Some(Box::new(Older::new(store, world)))
     }
 
     /// Why the log cannot be written at present; `None` where it can, or none is kept.

@@ -1,13 +1,12 @@
 //! The decisions of late: what each was taken on, so that it can be explained and compared.
 //!
-//! A ring bounded in bytes keeps the newest. What has left it may be found elsewhere
-//! ([`DecisionSource`]), as in the log.
+//! A ring bounded in bytes keeps the newest. What has left it may be found elsewhere, as in a log
+//! ([`DecisionSource`]).
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::body::Bytes;
-use thiserror::Error;
 use twin::decision::Decision;
 use twin::decision_log::DecisionId;
 use twin::observation::FleetView;
@@ -73,8 +72,8 @@ pub struct Recorded {
     pub model_sha256: Option<Arc<str>>,
     /// Which of the service's policies was asked.
     pub role: Role,
-    /// The registry's generation; `None` of a decision that was read from the log.
-    pub generation: Option<u64>,
+    /// The registry's generation.
+    pub generation: u64,
     /// Why the policy's own decision was not taken, where it was not.
     pub fallback: Option<String>,
     /// Whether search took it, since the input was unlike those of training.
@@ -87,19 +86,8 @@ pub trait DecisionSource: Send + Sync {
     ///
     /// # Errors
     ///
-    /// Why it cannot be told.
-    fn find(&self, id: DecisionId) -> Result<Option<Arc<Recorded>>, LookupError>;
-}
-
-/// Why a decision cannot be told.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub enum LookupError {
-    /// It is known, but what it was taken on is not.
-    #[error("{0}")]
-    StateGone(String),
-    /// What is kept of it cannot be read.
-    #[error("{0}")]
-    Unreadable(String),
+    /// Why it cannot be read, in words.
+    fn find(&self, id: DecisionId) -> Result<Option<Arc<Recorded>>, String>;
 }
 
 /// The newest decisions.
@@ -123,14 +111,6 @@ impl Recent {
             most_bytes,
             kept: Mutex::default(),
         }
-    }
-
-    /// The oldest decision that is kept.
-    #[must_use]
-    pub fn oldest(&self) -> Option<DecisionId> {
-        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        // Those that were taken at the same time may have come in another order.
-        kept.ring.iter().map(|recorded| recorded.id).min()
     }
 
     /// Keeps `recorded`, and lets go of the oldest that it takes the place of. One that is larger
@@ -160,7 +140,7 @@ fn bytes_of(recorded: &Recorded) -> usize {
 }
 
 impl DecisionSource for Recent {
-    fn find(&self, id: DecisionId) -> Result<Option<Arc<Recorded>>, LookupError> {
+    fn find(&self, id: DecisionId) -> Result<Option<Arc<Recorded>>, String> {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(kept.ring.iter().rev().find(|r| r.id == id).cloned())
     }
@@ -178,7 +158,7 @@ mod tests {
             policy: None,
             model_sha256: None,
             role: Role::Active,
-            generation: Some(0),
+            generation: 0,
             fallback: None,
             searched: false,
         })
@@ -199,7 +179,6 @@ mod tests {
             recent.keep(recorded(id, 488));
         }
         assert!(!has(&recent, 1) && has(&recent, 2) && has(&recent, 4));
-        assert_eq!(recent.oldest(), Some(DecisionId(2)));
         recent.keep(recorded(5, 3_000));
         assert!(has(&recent, 2) && !has(&recent, 5), "too large to be kept");
         recent.keep(recorded(6, 2_400));

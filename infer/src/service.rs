@@ -12,7 +12,7 @@
 //! | `GET /readyz` | 200 while requests should be sent here, else 503 |
 //! | `POST /v1/decisions:validate` | a [`ValidateResponse`](crate::pricing::wire::ValidateResponse): the checker alone |
 //! | `POST /v1/what-if` | a [`WhatIfResponse`](crate::pricing::wire::WhatIfResponse): the price of decisions |
-//! | `GET /v1/explain/{id}` | an [`Explanation`](crate::explain::Explanation) of a decision of late, or of one in the log |
+//! | `GET /v1/explain/{id}` | an [`Explanation`](crate::explain::Explanation) of a decision of late |
 //! | `/v1/models` | the policies that the service holds ([`crate::registry`]) |
 //! | `GET /v1/limits` | the bounds of the service, and the world that it decides for |
 //! | `GET /readyz` | 200 while requests are welcome, 503 else |
@@ -267,12 +267,6 @@ impl Service {
         self.listener.local_addr()
     }
 
-    /// The service without its socket, to be asked within this process. Nobody tidies up for it: its
-    /// metrics grow and its files of tokens are not read again.
-    pub fn into_router(self) -> Router {
-        router(Arc::new(self.app))
-    }
-
     /// Answers until `shutdown` completes, and then until what was accepted is answered.
     ///
     /// # Errors
@@ -282,10 +276,7 @@ impl Service {
         self,
         shutdown: impl Future<Output = ()> + Send + 'static,
     ) -> Result<(), ServiceError> {
-        let mut app = self.app;
-        // Here, since a log and a trust may be given in any order.
-        app.trust.older.extend(app.log.older(&app.world));
-        let app = Arc::new(app);
+        let app = Arc::new(self.app);
         let _upkeep = upkeep::start(&app);
         let handle = Handle::new();
         let stopping = tokio::spawn({

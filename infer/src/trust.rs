@@ -14,7 +14,7 @@ pub(crate) use metrics::TrustMetrics;
 
 use crate::decider::{Answer, Decider};
 use crate::range::Search;
-use crate::recent::{DecisionSource, LookupError, RECENT_BYTES, Recent, Recorded, Situation};
+use crate::recent::{DecisionSource, RECENT_BYTES, Recent, Recorded, Situation};
 use crate::registry::{Entry, Places, Registry, Serving};
 use crate::shadow::Shadow;
 use crate::source::Source;
@@ -126,7 +126,7 @@ impl Trust {
             policy: answer.policy.clone(),
             model_sha256: answer.model_sha256.clone(),
             role: answer.role,
-            generation: Some(serving.generation),
+            generation: serving.generation,
             fallback: answer.fallback.as_ref().map(ToString::to_string),
             searched: answer.searched,
         });
@@ -140,8 +140,8 @@ impl Trust {
     ///
     /// # Errors
     ///
-    /// Why the source that knows it cannot tell it.
-    pub fn find(&self, id: DecisionId) -> Result<Option<Arc<Recorded>>, LookupError> {
+    /// Why a source cannot be read, in words.
+    pub fn find(&self, id: DecisionId) -> Result<Option<Arc<Recorded>>, String> {
         if let Some(found) = self.recent.find(id)? {
             return Ok(Some(found));
         }

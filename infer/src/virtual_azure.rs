@@ -3,7 +3,7 @@
 //! The hosts of a world are VMs (or instances of scale sets) that unmodified Azure clients list,
 //! start, deallocate, create, delete, restart and meter; what they do happens in the twin, with
 //! its boot times, drains, arrivals and bills. [`Server::start`] serves it in this process, the
-//! program `virtual-azure` in one of its own, and [`InProcess`] answers without a socket.
+//! program `virtual-azure` in one of its own.
 //!
 //! ```
 //! use std::sync::Arc;
@@ -41,7 +41,6 @@ mod engine;
 mod faults;
 mod history;
 mod http;
-mod in_process;
 mod journal;
 mod machine;
 mod metrics;
@@ -55,6 +54,5 @@ mod throttle;
 pub use self::clock::ClockKind;
 pub use self::deploy::DeployerChoice;
 pub use self::faults::{FaultKind, FaultSettings, FaultWeights};
-pub use self::in_process::InProcess;
 pub use self::options::{Layout, Options};
 pub use self::server::{Server, StartError};

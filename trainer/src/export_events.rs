@@ -25,14 +25,12 @@ use std::io::{BufReader, Write as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use datasets::ParquetError;
 use datasets::table::Columns;
+use datasets::{ParquetError, ParquetStream};
 use twin::events::{Event, EventsError, HostState, Line, Reader};
 
-pub(crate) use self::rows::name;
 use self::rows::{ContainerRow, Ended, IncidentRow, MigrationRow};
 use crate::files::create_folder;
-use crate::tables::Table;
 
 /// Requests, within the output folder.
 pub const REQUESTS_FILE: &str = "requests.parquet";
@@ -47,6 +45,9 @@ pub const MIGRATIONS_FILE: &str = "migrations.parquet";
 pub const INCIDENTS_FILE: &str = "incidents.parquet";
 /// What containers wanted and lacked.
 pub const CONTAINERS_FILE: &str = "containers.parquet";
+
+/// Rows that are gathered before they are written.
+const PART_ROWS: usize = 16_384;
 
 /// Turn the event log of a run into Parquet: requests, fragments, hosts, migrations, incidents and
 /// containers.
@@ -198,6 +199,40 @@ fn span_columns(rows: &[SpanRow]) -> Columns {
         .flag("until_end", rows.iter().map(|row| row.until_end))
 }
 
+/// One of the files, with the rows that are not written yet.
+struct Table<R> {
+    stream: ParquetStream,
+    rows: Vec<R>,
+    count: u64,
+    columns: fn(&[R]) -> Columns,
+}
+
+impl<R> Table<R> {
+    fn create(path: &Path, columns: fn(&[R]) -> Columns) -> Result<Self, ParquetError> {
+        Ok(Self {
+            stream: ParquetStream::create(path, columns(&[]))?,
+            rows: Vec::new(),
+            count: 0,
+            columns,
+        })
+    }
+
+    fn push(&mut self, row: R) -> Result<(), ParquetError> {
+        self.rows.push(row);
+        self.count += 1;
+        if self.rows.len() >= PART_ROWS {
+            self.flush()?;
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), ParquetError> {
+        self.stream.write((self.columns)(&self.rows))?;
+        self.rows.clear();
+        Ok(())
+    }
+}
+
 struct Tables {
     requests: Table<RequestRow>,
     fragments: Table<FragmentRow>,
@@ -219,35 +254,28 @@ impl Tables {
         })
     }
 
-    fn finish(self) -> Result<Exported, ParquetError> {
-        let files = [
-            self.requests.end()?,
-            self.fragments.end()?,
-            self.hosts.end()?,
-            self.migrations.end()?,
-            self.incidents.end()?,
-            self.containers.end()?,
-        ];
-        let counts = [0, 1, 2, 3, 4, 5].map(|file: usize| files[file].count);
-        let [
-            requests,
-            fragments,
-            hosts,
-            migrations,
-            incidents,
-            containers,
-        ] = counts;
-        for file in files {
-            file.finish()?;
-        }
-        Ok(Exported {
-            requests,
-            fragments,
-            hosts,
-            migrations,
-            incidents,
-            containers,
-        })
+    fn finish(mut self) -> Result<Exported, ParquetError> {
+        self.requests.flush()?;
+        self.fragments.flush()?;
+        self.hosts.flush()?;
+        self.migrations.flush()?;
+        self.incidents.flush()?;
+        self.containers.flush()?;
+        let exported = Exported {
+            requests: self.requests.count,
+            fragments: self.fragments.count,
+            hosts: self.hosts.count,
+            migrations: self.migrations.count,
+            incidents: self.incidents.count,
+            containers: self.containers.count,
+        };
+        self.requests.stream.finish()?;
+        self.fragments.stream.finish()?;
+        self.hosts.stream.finish()?;
+        self.migrations.stream.finish()?;
+        self.incidents.stream.finish()?;
+        self.containers.stream.finish()?;
+        Ok(exported)
     }
 }
 

@@ -18,8 +18,7 @@
 //! dropped. A killed run keeps the shards that its manifest lists and ends with the same bytes as
 //! one that was not killed.
 //!
-//! Left out: states that no policy visits; those of a running fleet are labeled from its log
-//! ([`crate::label_log`]).
+//! Left out: states that no policy visits.
 
 mod episode;
 mod mixture;
@@ -46,7 +45,6 @@ use crate::progress::Progress;
 use episode::Job;
 use shards::Shards;
 
-pub(crate) use episode::relabel_at;
 pub use episode::{episode_seed, episode_world, relabel};
 pub use mixture::Mixture;
 pub use tally::Tally;
@@ -173,7 +171,7 @@ impl FromStr for Part {
 }
 
 /// A number between 0 and 1.
-pub(crate) fn share(text: &str) -> Result<f64, String> {
+fn share(text: &str) -> Result<f64, String> {
     match text.parse() {
         Ok(share) if (0.0..=1.0).contains(&share) => Ok(share),
         _ => Err("give a share between 0 and 1".to_owned()),
@@ -244,7 +242,7 @@ pub fn label(args: &Args) -> Result<Labeled> {
     shards.complete(manifest)
 }
 
-pub(crate) fn cores() -> usize {
+fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
@@ -292,7 +290,7 @@ fn header(args: &Args, job: &Job<'_>) -> Result<Manifest> {
 /// # Errors
 ///
 /// If it cannot be read or is of other arguments.
-pub(crate) fn open(folder: &Path, header: &Manifest) -> Result<Manifest> {
+fn open(folder: &Path, header: &Manifest) -> Result<Manifest> {
     let found = match Manifest::load(folder) {
         Ok(found) => found,
         Err(DatasetError::NoManifest { .. }) => return Ok(header.clone()),

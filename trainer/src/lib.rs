@@ -24,19 +24,16 @@
 //! Left out: anything that answers online; that is the program `infer`.
 
 pub mod evaluate;
-pub mod export_decisions;
 pub mod export_events;
 pub mod fit;
 pub mod import;
 pub mod label;
-pub mod label_log;
 pub mod model_policy;
 pub mod policies;
 pub mod progress;
 pub mod quickstart;
 pub mod remote_policy;
 pub mod report;
-mod tables;
 
 pub use twin::{files, statistics};
 
@@ -45,12 +42,9 @@ use std::io;
 use std::process::ExitCode;
 
 use datasets::decisions::DatasetError;
-use export_decisions::ExportError;
 use fit::FitError;
-use label_log::NothingToLabel;
 use models::ModelError;
 use report::ReportError;
-use twin::decision_log::LogError;
 use twin::events::EventsError;
 use twin::world::WorldError;
 
@@ -101,12 +95,6 @@ pub fn exit_code(error: &anyhow::Error) -> ExitCode {
             || cause.is::<ModelError>()
             || cause.is::<DatasetError>()
             || cause.is::<EventsError>()
-            || cause.is::<ExportError>()
-            || cause.is::<NothingToLabel>()
-            || matches!(
-                cause.downcast_ref(),
-                Some(LogError::Version { .. } | LogError::Entry { .. })
-            )
             || matches!(cause.downcast_ref(), Some(ReportError::Json { .. }))
     }) {
         65

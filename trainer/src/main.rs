@@ -4,9 +4,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use trainer::{
-    evaluate, export_decisions, export_events, fit, import, label, label_log, quickstart, report,
-};
+use trainer::{evaluate, export_events, fit, import, label, quickstart, report};
 
 /// Learns to decide like the oracle, and measures how well that works.
 #[derive(Parser)]
@@ -19,12 +17,10 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Evaluate(evaluate::Args),
-    ExportDecisions(export_decisions::Args),
     ExportEvents(export_events::Args),
     Fit(fit::Args),
     Import(import::Args),
     Label(label::Args),
-    LabelLog(label_log::Args),
     Quickstart(quickstart::Args),
     Report(report::Args),
 }
@@ -32,12 +28,10 @@ enum Command {
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Evaluate(args) => evaluate::run(&args),
-        Command::ExportDecisions(args) => export_decisions::run(&args),
         Command::ExportEvents(args) => export_events::run(&args),
         Command::Fit(args) => fit::run(&args),
         Command::Import(args) => import::run(&args),
         Command::Label(args) => label::run(&args),
-        Command::LabelLog(args) => label_log::run(&args),
         Command::Quickstart(args) => quickstart::run(&args),
         Command::Report(args) => report::run(&args),
     };

@@ -35,7 +35,6 @@ fn decision(request: &[u8]) -> NewDecision<'_> {
         policy: "least-loaded",
         model_sha256: None,
         client: None,
-        candidate: false,
         request: Json::parsed(request),
         stateful: None,
         response: Json::parsed(

@@ -14,7 +14,6 @@
 //!     policy: "least-loaded",
 //!     model_sha256: None,
 //!     client: None,
-//!     candidate: false,
 //!     request: Json::check(br#"{"schema":1}"#)?,
 //!     stateful: None,
 //!     response: Json::check(br#"{"schema":1}"#)?,
@@ -43,7 +42,6 @@
 //! The store has no threads of its own: whoever opens it calls [`Log::sync`] and [`Log::tidy`].
 //! Left out: compression, and replication to other computers.
 
-mod anchors;
 mod clock;
 mod disk;
 mod entry;
@@ -59,7 +57,6 @@ mod retention;
 mod scan;
 mod segment;
 mod settings;
-mod situations;
 mod writer;
 
 use std::fs::File;
@@ -72,7 +69,7 @@ pub use self::entry::{
     Mode, NewDecision, Outcome, Phase, Resumed, with_id,
 };
 pub use self::error::LogError;
-pub use self::flatten::{ActionRow, DecisionRow, OutcomeRow, Row, Rows};
+pub use self::flatten::{DecisionRow, OutcomeRow, Row, Rows};
 pub use self::frame::{MAX_RECORD_BYTES, VERSION};
 pub use self::id::{DecisionId, ID_DIGITS, NoId};
 pub use self::page::{OwnedRecord, Page};
@@ -80,7 +77,6 @@ pub use self::reader::{Reader, Record};
 pub use self::recover::{Recovered, Torn};
 pub use self::scan::Damage;
 pub use self::settings::Settings;
-pub use self::situations::{NoSituation, Situation, Situations};
 
 use self::disk::{Disk, RealDisk};
 use self::frame::WorldHash;

@@ -45,7 +45,6 @@ mod apply;
 mod check;
 mod delta;
 mod expect;
-mod input;
 mod snapshot;
 
 use std::collections::BTreeMap;
@@ -55,7 +54,6 @@ use thiserror::Error;
 
 pub use self::delta::{Delta, DeltaError, Event, Ignored, Lifecycle, Sample};
 pub use self::expect::{Expectations, Expected};
-pub use self::input::{FleetInput, InputError};
 pub use self::snapshot::LiveSnapshotError;
 use crate::decision::{Decision, Deployment};
 use crate::host;

@@ -10,8 +10,7 @@ use azure_core::http::headers::{HeaderName, Headers};
 use azure_core::http::policies::Policy;
 use azure_core::http::policies::auth::BearerTokenAuthorizationPolicy;
 use azure_core::http::{
-    ClientOptions, Context, HttpClient, Method, Pipeline, PipelineSendOptions, Request,
-    RetryOptions, Transport,
+    ClientOptions, Context, Method, Pipeline, PipelineSendOptions, Request, RetryOptions, Transport,
 };
 use jiff::Timestamp;
 use rand::RngExt;
@@ -147,28 +146,12 @@ impl Client {
         credential: Arc<dyn TokenCredential>,
         limits: Limits,
     ) -> Result<Self, AzureError> {
-        let wire = Wire::new(endpoint, true, limits.attempt)?;
-        Self::over(Arc::new(wire), endpoint, subscription, credential, limits)
-    }
-
-    /// As [`Client::new`], over another transport than HTTP, which must send tokens nowhere else
-    /// than to `endpoint`.
-    ///
-    /// # Errors
-    ///
-    /// If the subscription cannot be part of an address.
-    pub fn over(
-        transport: Arc<dyn HttpClient>,
-        endpoint: &Endpoint,
-        subscription: &str,
-        credential: Arc<dyn TokenCredential>,
-        limits: Limits,
-    ) -> Result<Self, AzureError> {
         ResourceId::parse(&format!("/subscriptions/{subscription}")).map_err(|problem| {
             AzureError::Setup(format!("subscription {subscription:?}: {problem}"))
         })?;
+        let wire = Wire::new(endpoint, true, limits.attempt)?;
         let options = ClientOptions {
-            transport: Some(Transport::new(transport)),
+            transport: Some(Transport::new(Arc::new(wire))),
             // The pipeline would repeat writes and wait as long as it is told.
             retry: RetryOptions::none(),
             ..ClientOptions::default()

@@ -1,6 +1,7 @@
 //! Who decides: a policy in this process, or the decision service.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use thiserror::Error;
@@ -8,17 +9,12 @@ use twin::checker::{self, Infeasible};
 use twin::decision::Decision;
 use twin::observation::{FleetView, Observation, ViewError};
 use twin::state::{Epoch, State};
-use twin::wire::{
-    self, DecisionRequest, DecisionResponse, FleetDecisionRequest, SCHEMA, WireError, WorldName,
-};
+use twin::wire::{DecisionRequest, DecisionResponse, MAX_BODY_BYTES, Problem, WireError};
 use twin::world::World;
 use url::Url;
 
-use super::service::{Service, ServiceError, fetch};
+use crate::azure::causes;
 use crate::decider::Decider;
-
-/// Where decisions are asked for.
-const PATH: &str = "/v1/decisions";
 
 /// A decision, and who took it.
 #[derive(Clone, Debug, PartialEq)]
@@ -41,8 +37,13 @@ pub enum BrainError {
     #[error("no policy gave a decision that can be carried out: {0}")]
     Nobody(String),
     /// The service does not answer.
-    #[error(transparent)]
-    Service(#[from] ServiceError),
+    #[error("{url}: {problem}")]
+    Service {
+        /// Its address.
+        url: Box<Url>,
+        /// What is wrong.
+        problem: String,
+    },
     /// The service's answer is not of the schema.
     #[error("{url}: the answer: {source}")]
     Answer {
@@ -103,73 +104,69 @@ impl Brain for Local {
     }
 }
 
-/// What the service is asked about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum About {
-    /// The state that is sent with the question.
-    Sent,
-    /// The fleet that the service keeps. What is decided is not carried out there: what the loop
-    /// does of it, it tells as it is done.
-    Kept,
-}
-
-/// The decision service: `POST /v1/decisions`.
+/// The decision service: `POST /v1/decisions`, with the state.
 #[derive(Debug)]
 pub struct Remote {
     world: Arc<World>,
-    service: Service,
-    about: About,
+    url: Url,
+    client: reqwest::Client,
+    token: Option<Arc<str>>,
 }
 
 impl Remote {
-    /// Asks `service`.
-    #[must_use]
-    pub fn new(world: &Arc<World>, service: Service, about: About) -> Self {
-        Self {
+    /// Asks the service at `base` with `client`; `token` is sent as a bearer token.
+    ///
+    /// # Errors
+    ///
+    /// If `base` is no address of a service.
+    pub fn new(
+        world: &Arc<World>,
+        base: &Url,
+        client: reqwest::Client,
+        token: Option<Arc<str>>,
+    ) -> Result<Self, String> {
+        let base_text = base.as_str().trim_end_matches('/');
+        let url = Url::parse(&format!("{base_text}/v1/decisions"))
+            .map_err(|error| format!("{base}: {error}"))?;
+        Ok(Self {
             world: Arc::clone(world),
-            service,
-            about,
-        }
-    }
-
-    async fn ask(&self, view: &FleetView) -> Result<Vec<u8>, ServiceError> {
-        let post = reqwest::Method::POST;
-        match self.about {
-            About::Sent => {
-                let question = DecisionRequest::from_view(&self.world, view);
-                self.service.send(post, PATH, &question).await
-            }
-            About::Kept => {
-                let next = Some(view.next_boundary).filter(|&next| next > view.now);
-                let question = FleetDecisionRequest {
-                    schema: SCHEMA,
-                    world: Some(WorldName::of(&self.world)),
-                    now_ns: view.now.0,
-                    epoch: wire::Epoch::Boundary,
-                    next_boundary_ns: next.map(|next| next.0),
-                    requests: Vec::new(),
-                    telemetry: Vec::new(),
-                    dry_run: true,
-                };
-                self.service.send(post, PATH, &question).await
-            }
-        }
+            url,
+            client,
+            token,
+        })
     }
 }
 
 #[async_trait]
 impl Brain for Remote {
     async fn decide(&mut self, view: &FleetView) -> Result<Verdict, BrainError> {
-        let answer = self.ask(view).await?;
-        let url = || Box::new(self.service.url(PATH));
+        let url = || Box::new(self.url.clone());
+        let request = DecisionRequest::from_view(&self.world, view);
+        let body = serde_json::to_vec(&request).unwrap_or_default();
+        let (status, answer) = fetch(
+            self.client
+                .post(self.url.clone())
+                .header("content-type", "application/json")
+                .body(body),
+            self.token.as_deref(),
+        )
+        .await
+        .map_err(|problem| BrainError::Service {
+            url: url(),
+            problem,
+        })?;
+        if status != 200 {
+            let told = serde_json::from_slice::<Problem>(&answer);
+            let detail = told.map_or_else(|_| String::new(), |p| format!(": {}", p.detail));
+            let problem = format!("status {status}{detail}");
+            return Err(BrainError::Service {
+                url: url(),
+                problem,
+            });
+        }
         let mut decision = Decision::none();
         let response = DecisionResponse::from_json(&answer)
-            .and_then(|mut response| {
-                if self.about == About::Kept {
-                    // Deployers place what waits there; the view may not know it yet.
-                    response.decision.deployments.clear();
-                    response.decision.migrations.clear();
-                }
+            .and_then(|response| {
                 let body = &response.decision;
                 body.to_decision(&self.world, view, &mut decision)?;
                 Ok(response)
@@ -191,10 +188,36 @@ impl Remote {
         let state = State::from_view(&self.world, view)?;
         let observation = Observation::new(&self.world, &state, Epoch::Boundary);
         checker::check(&observation, decision).map_err(|source| BrainError::Infeasible {
-            url: Box::new(self.service.url(PATH)),
+            url: Box::new(self.url.clone()),
             source,
         })
     }
+}
+
+/// Sends a request and reads a bounded answer: status and body.
+///
+/// # Errors
+///
+/// If there is none, or it is too large.
+pub(super) async fn fetch(
+    request: reqwest::RequestBuilder,
+    token: Option<&str>,
+) -> Result<(u16, Vec<u8>), String> {
+    let request = match token {
+        Some(token) => request.bearer_auth(token),
+        None => request,
+    };
+    let told = |error: reqwest::Error| causes(&error.without_url());
+    let mut answer = request.send().await.map_err(told)?;
+    let status = answer.status().as_u16();
+    let mut body = Vec::new();
+    while let Some(chunk) = answer.chunk().await.map_err(told)? {
+        if body.len() + chunk.len() > MAX_BODY_BYTES {
+            return Err(format!("the answer has more than {MAX_BODY_BYTES} bytes"));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok((status, body))
 }
 
 /// Where the state of the applications can be read.
@@ -228,3 +251,6 @@ impl StateSource {
         super::view::read_document(world, &body).map_err(|error| format!("{}: {error}", self.url))
     }
 }
+
+/// How long the service and the state document may take.
+pub const ANSWER_LIMIT: Duration = Duration::from_secs(10);

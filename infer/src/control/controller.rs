@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use tokio::task::JoinSet;
-use twin::ids::HostId;
 use twin::observation::FleetView;
 use twin::units::SimTime;
 use twin::world::World;
@@ -17,7 +16,6 @@ use super::facts::Facts;
 use super::fleet::Fleet;
 use super::guard::{Freeze, Guardrails, Judged, Situation};
 use super::journal::{Entry, Journal, JournalError};
-use super::kept::{KeptFleet, lifecycles, ordered};
 use super::lease::{Hold, Lease};
 use super::ledger::Open;
 use super::mapping::{Mapping, Rule, SetRule};
@@ -62,11 +60,8 @@ pub struct Parts {
     pub lease: Box<dyn Lease>,
     /// The action log.
     pub journal: Journal,
-    /// Where the state of the applications is read; where a service keeps the fleet, what it begins
-    /// with.
+    /// Where the state of the applications is read.
     pub state: Option<StateSource>,
-    /// The fleet that the service keeps, if it is to.
-    pub kept: Option<KeptFleet>,
     /// The time.
     pub clock: Clock,
     /// The name of this copy.
@@ -300,78 +295,16 @@ impl Controller {
         fleet: &Fleet,
         now: Timestamp,
     ) -> Result<(Seeing, Verdict), String> {
-        let seen = if self.parts.kept.is_some() {
-            self.see_kept(facts, fleet, now).await?
-        } else {
-            let document = self.document().await?;
-            let since = now.duration_since(self.started).as_secs_f64();
-            let sim = SimTime::from_seconds(since);
-            seeing(&self.parts.world, facts, fleet, document, sim)
+        let document: Option<FleetView> = match &self.parts.state {
+            None => None,
+            Some(source) => Some(source.read(&self.parts.world).await?),
         };
+        let since = now.duration_since(self.started).as_secs_f64();
+        let sim = SimTime::from_seconds(since);
+        let seen = seeing(&self.parts.world, facts, fleet, document, sim);
         let verdict = self.parts.brain.decide(&seen.view).await;
         let verdict = verdict.map_err(|error| error.to_string())?;
         Ok((seen, verdict))
-    }
-
-    /// The state document, where there is one.
-    async fn document(&self) -> Result<Option<FleetView>, String> {
-        match &self.parts.state {
-            None => Ok(None),
-            Some(source) => source.read(&self.parts.world).await.map(Some),
-        }
-    }
-
-    /// What is seen where the service keeps the fleet, which knows it too afterwards, unless this is
-    /// a dry run.
-    async fn see_kept(
-        &mut self,
-        facts: &Facts,
-        fleet: &Fleet,
-        now: Timestamp,
-    ) -> Result<Seeing, String> {
-        let apply = self.rules.apply;
-        let interval = self.rules.interval.unsigned_abs().as_secs_f64();
-        let Some(kept) = &self.parts.kept else {
-            return Err("the service keeps no fleet".into());
-        };
-        let now = kept.time(now);
-        let recalled = kept.recall(now, apply).await.map_err(|e| e.to_string())?;
-        let document = match &recalled {
-            Some(view) => Some(view.clone()),
-            None => self.document().await?,
-        };
-        let mut seen = seeing(&self.parts.world, facts, fleet, document, now);
-        let present = seen.view.now;
-        seen.view.next_boundary = present.after(SimTime::from_seconds(interval));
-        let Some(kept) = self.parts.kept.as_mut().filter(|_| apply) else {
-            return Ok(seen);
-        };
-        let mut news = match &recalled {
-            Some(before) => lifecycles(before, &seen.view),
-            None => {
-                let begun = kept.begin(&seen.view).await;
-                begun.map_err(|error| error.to_string())?;
-                Vec::new()
-            }
-        };
-        news.extend(kept.samples(facts, fleet, present));
-        if !news.is_empty() {
-            let told = kept.tell(present, news).await;
-            told.map_err(|error| error.to_string())?;
-        }
-        Ok(seen)
-    }
-
-    /// Tells the service what was ordered of hosts. Where that fails, the next interval does.
-    async fn tell_ordered(&self, hosts: &[(HostId, bool)]) {
-        let Some(kept) = self.parts.kept.as_ref().filter(|_| !hosts.is_empty()) else {
-            return;
-        };
-        let news = hosts.iter().map(|&(host, on)| ordered(host, on)).collect();
-        let now = kept.time((self.parts.clock)());
-        if let Err(error) = kept.tell(now, news).await {
-            tracing::warn!(%error, "the service does not know yet what was done");
-        }
     }
 
     /// From the decision to proposals that guardrails have judged.
@@ -392,7 +325,7 @@ impl Controller {
         report.freeze = rails
             .closed(now)
             .or_else(|| freeze(rails, facts, fleet, report.drift, now));
-        let name = |h: &HostId| world.hosts[h.index()].name.clone();
+        let name = |h: &twin::ids::HostId| world.hosts[h.index()].name.clone();
         report.disputed_hosts = seen.disputed.iter().map(name).collect();
         let mut wishes = Wishes::of(fleet, &verdict.decision, rails.minimum_on);
         for host in &seen.disputed {
@@ -436,7 +369,6 @@ impl Controller {
         report
             .actions
             .extend(held.iter().map(|c| tell(c, None, "held", None)));
-        let mut hosts = Vec::new();
         for chunk in passed.chunks(self.rules.in_flight.max(1)) {
             if !self.parts.lease.is_held() {
                 report.outcome = Outcome::Fenced;
@@ -449,9 +381,6 @@ impl Controller {
             let outcomes = self.submit(chunk, &numbers).await;
             let mut entries = Vec::new();
             for ((c, &number), outcome) in chunk.iter().zip(&numbers).zip(outcomes) {
-                if matches!(outcome, Submission::Accepted { .. } | Submission::Done) {
-                    hosts.extend(&c.judged.0.hosts);
-                }
                 let (entry, state) = entry_of(number, outcome);
                 let detail = entry.detail.clone();
                 tracing::info!(
@@ -467,7 +396,6 @@ impl Controller {
             }
             self.parts.journal.append((self.parts.clock)(), entries)?;
         }
-        self.tell_ordered(&hosts).await;
         Ok(())
     }
 

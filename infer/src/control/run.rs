@@ -20,18 +20,16 @@ use tokio::time::MissedTickBehavior;
 use twin::world::World;
 use url::Url;
 
-use super::brain::{About, Brain, Remote, StateSource};
+use super::brain::{ANSWER_LIMIT, Brain, Remote, StateSource};
 use super::cloud::Azure;
 use super::controller::{Controller, Parts};
 use super::journal::{Journal, JournalError};
-use super::kept::KeptFleet;
 use super::lease::{FileLease, GroupTags, Lease, NoLease, TagLease};
 use super::report::{Outcome, Report};
-use super::service::{ANSWER_LIMIT, Service};
 use super::settings::{LeaseSettings, Settings};
 use super::telemetry::Telemetry;
 use crate::azure::transport::plain_client;
-use crate::azure::{AzureError, Client, Environment, chain};
+use crate::azure::{AzureError, Client, Environment, Limits, chain};
 
 /// The most bytes of a token file.
 const MAX_TOKEN_BYTES: usize = 16 << 10;
@@ -136,7 +134,7 @@ pub fn parts(
         &settings.endpoint,
         &settings.subscription,
         credential,
-        settings.limits,
+        Limits::default(),
     )?;
     let client = Arc::new(client);
     let sets = settings.rules.sets.iter().map(|set| set.id.clone());
@@ -163,21 +161,11 @@ pub fn parts(
         None => None,
         Some(url) => Some(StateSource::new(url.clone(), web(url)?, token.clone())),
     };
-    let service = match &settings.service_url {
-        None => None,
-        Some(url) => Some(Service::new(url, web(url)?, token)),
-    };
-    let kept = settings.kept_since.zip(service.clone());
-    let kept = kept.map(|(epoch, service)| KeptFleet::new(world, service, epoch));
-    let brain = match (brain, service) {
+    let brain = match (brain, &settings.service_url) {
         (Some(brain), _) => brain,
-        (None, Some(service)) => {
-            // A dry run leaves the service's fleet as it is, and sends what it sees.
-            let about = match &kept {
-                Some(_) if settings.rules.apply => About::Kept,
-                _ => About::Sent,
-            };
-            Box::new(Remote::new(world, service, about))
+        (None, Some(url)) => {
+            let remote = Remote::new(world, url, web(url)?, token);
+            Box::new(remote.map_err(ControlError::Setup)?)
         }
         (None, None) => {
             let problem = "who decides? name a model, a policy or a service";
@@ -192,7 +180,6 @@ pub fn parts(
         lease: lease(&settings.lease, client, &holder),
         journal,
         state,
-        kept,
         clock: Arc::new(Timestamp::now),
         holder,
         telemetry,

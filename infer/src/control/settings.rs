@@ -15,7 +15,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use url::Url;
@@ -27,8 +27,7 @@ use super::pattern::{Pattern, TagPattern};
 use super::standing::Timing;
 use super::window::Window;
 use crate::azure::endpoint::PUBLIC_ENDPOINT;
-use crate::azure::throttle::{READS, Rate, WRITES};
-use crate::azure::{CredentialKind, Endpoint, Limits, ResourceId, Scope};
+use crate::azure::{CredentialKind, Endpoint, ResourceId, Scope};
 
 /// The tag that names a VM's host unless another is configured.
 pub const HOST_TAG: &str = "codesign-host";
@@ -38,8 +37,6 @@ const MAX_FILE_BYTES: u64 = 1 << 20;
 const MAX_SPAN_S: f64 = 30.0 * 86_400.0;
 /// The most entries of a list.
 const MAX_ENTRIES: usize = 1_000;
-/// The most calls a second that can be configured.
-const MAX_CALLS_PER_S: f64 = 1e6;
 
 /// What is wrong with the configuration, and where.
 #[derive(Debug, Error)]
@@ -93,12 +90,8 @@ pub struct ControlFile {
     pub observe_limit_s: Option<f64>,
     /// Actions that are submitted at once.
     pub in_flight: Option<usize>,
-    /// Who knows the state of the applications.
-    pub state: Option<StateKind>,
     /// Where the state of the applications can be read.
     pub state_url: Option<String>,
-    /// When the clock of the fleet that the service keeps stood at zero; 1970 if it is not there.
-    pub state_epoch: Option<String>,
     /// The decision service that is asked in place of a policy here.
     pub service_url: Option<String>,
     /// A file with the bearer token for both.
@@ -115,17 +108,6 @@ pub struct ControlFile {
     pub scale_sets: Vec<ScaleSetFile>,
 }
 
-/// Who knows the state of the applications.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum StateKind {
-    /// A document that is read every interval; nobody, where none is configured.
-    #[default]
-    Document,
-    /// The decision service, which keeps the fleet.
-    Service,
-}
-
 /// The section `[control.azure]`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -140,10 +122,6 @@ pub struct AzureFile {
     pub ca_file: Option<PathBuf>,
     /// Kinds of credentials, in the order in which they are tried.
     pub credentials: Option<Vec<CredentialKind>>,
-    /// Reads a second once those that may be made at once are used up.
-    pub reads_per_s: Option<f64>,
-    /// Writes a second once those that may be made at once are used up.
-    pub writes_per_s: Option<f64>,
 }
 
 /// The section `[control.guardrails]`.
@@ -238,8 +216,6 @@ pub struct Settings {
     pub endpoint: Endpoint,
     /// Kinds of credentials.
     pub credentials: Vec<CredentialKind>,
-    /// Bounds of the calls.
-    pub limits: Limits,
     /// The subscription.
     pub subscription: String,
     /// The VMs.
@@ -256,8 +232,6 @@ pub struct Settings {
     pub observe_limit: Duration,
     /// Where the state of the applications can be read.
     pub state_url: Option<Url>,
-    /// When the clock of the fleet that the service keeps stood at zero, if it is to keep one.
-    pub kept_since: Option<Timestamp>,
     /// The decision service.
     pub service_url: Option<Url>,
     /// A file with the bearer token for both.
@@ -376,15 +350,8 @@ impl ControlFile {
             in_flight: check.at_least_one("in_flight", self.in_flight.unwrap_or(8))?,
             apply,
         };
-        let kept_since = check.kept_since(&self)?;
-        let limits = Limits {
-            reads: check.rate("azure.reads_per_s", self.azure.reads_per_s, READS)?,
-            writes: check.rate("azure.writes_per_s", self.azure.writes_per_s, WRITES)?,
-            ..Limits::default()
-        };
         Ok(Settings {
             endpoint,
-            limits,
             credentials: self
                 .azure
                 .credentials
@@ -397,7 +364,6 @@ impl ControlFile {
             metrics: self.metrics.unwrap_or(true),
             observe_limit: unsigned(observe),
             state_url: check.url("state_url", self.state_url.as_deref())?,
-            kept_since,
             service_url: check.url("service_url", self.service_url.as_deref())?,
             service_token_file: self.service_token_file,
             service_ca_file: self.service_ca_file,
@@ -435,43 +401,12 @@ impl Check<'_> {
         Ok(SignedDuration::from_secs_f64(value_s))
     }
 
-    /// A rate of calls; those that may be made at once are in proportion.
-    fn rate(&self, field: &str, per_s: Option<f64>, usual: Rate) -> Result<Rate, SettingsError> {
-        let per_s = per_s.unwrap_or(usual.per_s);
-        if !(0.1..=MAX_CALLS_PER_S).contains(&per_s) {
-            let problem = format!("must lie between 0.1 and {MAX_CALLS_PER_S}, found {per_s}");
-            return Err(self.wrong(field, problem));
-        }
-        let burst = (usual.burst * per_s / usual.per_s).max(1.0);
-        Ok(Rate { burst, per_s })
-    }
-
     fn url(&self, field: &str, text: Option<&str>) -> Result<Option<Url>, SettingsError> {
         let Some(text) = text else { return Ok(None) };
         match Url::parse(text) {
             Ok(url) if ["http", "https"].contains(&url.scheme()) && url.has_host() => Ok(Some(url)),
             Ok(_) => Err(self.wrong(field, "must begin with http:// or https://")),
             Err(error) => Err(self.wrong(field, error)),
-        }
-    }
-
-    /// When the clock of the kept fleet stood at zero, if the service is to keep it.
-    fn kept_since(&self, file: &ControlFile) -> Result<Option<Timestamp>, SettingsError> {
-        match (file.state.unwrap_or_default(), &file.state_epoch) {
-            (StateKind::Document, None) => Ok(None),
-            (StateKind::Document, Some(_)) => {
-                let problem = "goes with state = \"service\" only";
-                Err(self.wrong("state_epoch", problem))
-            }
-            (StateKind::Service, _) if file.service_url.is_none() => {
-                let problem = "\"service\" needs service_url, or --service";
-                Err(self.wrong("state", problem))
-            }
-            (StateKind::Service, None) => Ok(Some(Timestamp::UNIX_EPOCH)),
-            (StateKind::Service, Some(text)) => match text.parse() {
-                Ok(epoch) => Ok(Some(epoch)),
-                Err(error) => Err(self.wrong("state_epoch", error)),
-            },
         }
     }
 
@@ -738,22 +673,6 @@ mod tests {
             (
                 "[control.guardrails]\nminimum_on = 3\nmaximum_on = 2\n",
                 "control.guardrails.maximum_on: must not be below",
-            ),
-            (
-                "state = \"service\"\n",
-                "control.state: \"service\" needs service_url",
-            ),
-            (
-                "state_epoch = \"1970-01-01T00:00:00Z\"\n",
-                "control.state_epoch: goes with state",
-            ),
-            (
-                "state = \"service\"\nservice_url = \"http://a\"\nstate_epoch = \"once\"\n",
-                "control.state_epoch: ",
-            ),
-            (
-                "[control.azure]\nreads_per_s = 0\n",
-                "control.azure.reads_per_s: must lie between",
             ),
             (
                 "[control.guardrails]\nmaximum_drift = 2.0\n",

@@ -10,7 +10,7 @@ use twin::ids::HostId;
 use twin::observation::{FleetView, HostView, Observation};
 use twin::state::{Epoch, State};
 use twin::units::SimTime;
-use twin::wire::{DecisionRequest, FleetState, SCHEMA, WireError, from_json};
+use twin::wire::{DecisionRequest, FleetState, SCHEMA, WireError, WireErrorKind};
 use twin::world::World;
 
 use super::facts::Facts;
@@ -37,7 +37,8 @@ pub fn read_document(world: &World, json: &[u8]) -> Result<FleetView, WireError>
         Ok(request) => return request.to_view(world),
         Err(error) => error,
     };
-    match from_json::<FleetState<'_>>(json) {
+    let mut reader = serde_json::Deserializer::from_slice(json);
+    match serde_path_to_error::deserialize::<_, FleetState<'_>>(&mut reader) {
         Ok(state) => {
             let request = DecisionRequest {
                 schema: SCHEMA,
@@ -48,7 +49,11 @@ pub fn read_document(world: &World, json: &[u8]) -> Result<FleetView, WireError>
         }
         // Tell of the form that it resembles.
         Err(_) if !whole.field.starts_with("now_ns") && looks_whole(json) => Err(whole),
-        Err(error) => Err(error),
+        Err(error) => Err(WireError {
+            kind: WireErrorKind::Schema,
+            field: error.path().to_string(),
+            problem: error.inner().to_string(),
+        }),
     }
 }
 

@@ -10,7 +10,6 @@ use twin::decision_log::{
 
 use super::{DecisionLog, KeepError, LogMetrics};
 use crate::fleet::{self, FleetInput, FleetLog, LiveFleet, Taken};
-use crate::registry::Role;
 
 /// Inputs since the last checkpoint from which on another one is written.
 const CHECKPOINT_INPUTS: u64 = 1000;
@@ -56,7 +55,6 @@ impl FleetLog for Records<'_> {
             policy: taken.policy,
             model_sha256: taken.answer.model_sha256.as_deref(),
             client: self.client,
-            candidate: taken.answer.role == Role::Candidate,
             request: Json::parsed(taken.request),
             stateful: Some((taken.after > 0).then_some(taken.after)),
             response: Json::parsed(&taken.answer.body),

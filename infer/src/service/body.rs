@@ -4,7 +4,6 @@ use axum::body::Bytes;
 use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderMap, StatusCode, header};
 use tokio::sync::SemaphorePermit;
-use tokio::task::yield_now;
 use tokio::time::timeout;
 
 use super::App;
@@ -22,16 +21,7 @@ pub(super) struct Admitted<'a> {
 
 impl App {
     /// Lets a request in, unless the service shuts down or too many are in flight.
-    ///
-    /// Others that have come meanwhile are let in or refused before it goes on: under overload those
-    /// that are too many hear so at once, and do not wait for the work of those before them.
-    pub(super) async fn admit(&self) -> Result<Admitted<'_>, Refusal> {
-        let admitted = self.try_admit()?;
-        yield_now().await;
-        Ok(admitted)
-    }
-
-    fn try_admit(&self) -> Result<Admitted<'_>, Refusal> {
+    pub(super) fn admit(&self) -> Result<Admitted<'_>, Refusal> {
         if self.draining.load(Ordering::Relaxed) {
             let detail = "the service is shutting down";
             return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, detail));

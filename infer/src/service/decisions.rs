@@ -20,7 +20,6 @@ use super::{App, INLINE_BYTES, WAIT_LIMIT, json};
 use crate::decider::{Answer, Decider};
 use crate::openapi;
 use crate::recent::Situation;
-use crate::registry::Role;
 use crate::traces;
 
 /// The header with the id of the decision.
@@ -96,7 +95,7 @@ pub(super) struct Taken {
 
 impl App {
     async fn decide(&self, request: Request) -> Result<Answered, Refusal> {
-        let _admitted = self.admit().await?;
+        let _admitted = self.admit()?;
         let caller = request.extensions().get::<Caller>().cloned();
         let body = self.json_body(request).await?;
         let waited = timeout(WAIT_LIMIT, self.pool.take()).await;
@@ -164,7 +163,6 @@ impl App {
             policy: decider.policy(),
             model_sha256: answer.model_sha256.as_deref(),
             client: caller.and_then(Caller::name),
-            candidate: answer.role == Role::Candidate,
             request: Json::parsed(body),
             stateful: None,
             response: Json::parsed(&answer.body),

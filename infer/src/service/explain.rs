@@ -16,7 +16,7 @@ use super::problem::{ParameterRefusals, Refusal, parameter};
 use super::{App, json};
 use crate::explain::{self, ExplainError, Explanation};
 use crate::pricing::{Budget, MIN_FUTURES, PricingError};
-use crate::recent::{LookupError, Recorded};
+use crate::recent::Recorded;
 use crate::source::Source;
 
 /// Time that an explanation may take unless it says otherwise.
@@ -41,9 +41,8 @@ pub(super) struct Asked {
 
 /// Explain a decision
 ///
-/// Which answers there were to each of the questions of which a decision consists, what was ruled
-/// out and why, and what the twin makes of the runners-up. Of decisions that are not of late any
-/// more, those in the log can be explained.
+/// Which answers there were to each of the questions of which a decision of late consists, what was
+/// ruled out and why, and what the twin makes of the runners-up.
 #[utoipa::path(
     get,
     path = "/v1/explain/{id}",
@@ -79,7 +78,7 @@ pub(super) async fn explain(
 
 impl App {
     async fn explain(self: &Arc<Self>, id: &str, asked: &Asked) -> Result<Vec<u8>, Refusal> {
-        let _admitted = self.admit().await?;
+        let _admitted = self.admit()?;
         let id: DecisionId = id
             .parse()
             .map_err(|error| Refusal::in_parameter("id", format!("{error}")))?;
@@ -96,8 +95,17 @@ impl App {
         futures: usize,
         budget: &Budget,
     ) -> Result<Vec<u8>, Refusal> {
-        let recorded = self.trust.find(id)?;
-        let recorded = recorded.ok_or_else(|| self.not_kept(id))?;
+        let unreadable = |error: String| {
+            tracing::error!(%error, "a decision cannot be looked up");
+            Refusal::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "the decision cannot be looked up",
+            )
+        };
+        let recorded = self.trust.find(id).map_err(unreadable)?.ok_or_else(|| {
+            let detail = format!("decision {id} is not known, or no longer kept");
+            Refusal::new(StatusCode::NOT_FOUND, detail)
+        })?;
         let source = self.source_of(&recorded);
         let model = match &source {
             Some(Source::Model(model)) => Some(model.as_ref()),
@@ -106,23 +114,6 @@ impl App {
         let explanation = explain::explain(&self.world, &recorded, model, futures, budget)?;
         // A document of strings and finite numbers always serializes.
         Ok(serde_json::to_vec(&explanation).unwrap_or_default())
-    }
-
-    /// Says which decisions can be explained, in place of `id`.
-    fn not_kept(&self, id: DecisionId) -> Refusal {
-        let kept = match (self.log.store(), self.trust.recent.oldest()) {
-            (Some(store), _) => {
-                let status = store.status();
-                let (oldest, next) = (DecisionId(status.oldest), DecisionId(status.next));
-                format!("the log holds those from {oldest} to before {next}")
-            }
-            (None, Some(oldest)) => {
-                format!("without a log, those of late are kept, from {oldest} on")
-            }
-            (None, None) => "without a log, those of late are kept, and there is none".into(),
-        };
-        let detail = format!("decision {id} is not known, or no longer kept: {kept}");
-        Refusal::new(StatusCode::NOT_FOUND, detail)
     }
 
     /// The model that decided, if it is still held.
@@ -148,19 +139,6 @@ fn bounds(asked: &Asked) -> Result<(usize, Duration), Refusal> {
         return Err(Refusal::in_parameter("time_budget_ms", problem));
     }
     Ok((futures, time))
-}
-
-impl From<LookupError> for Refusal {
-    fn from(error: LookupError) -> Self {
-        match error {
-            LookupError::StateGone(detail) => Self::new(StatusCode::NOT_FOUND, detail),
-            LookupError::Unreadable(error) => {
-                tracing::error!(%error, "a decision cannot be looked up");
-                let detail = "the decision cannot be looked up";
-                Self::new(StatusCode::INTERNAL_SERVER_ERROR, detail)
-            }
-        }
-    }
 }
 
 impl From<ExplainError> for Refusal {

@@ -5,13 +5,15 @@
 //! the log.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::extract::{RawQuery, Request, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use tokio::runtime::{Handle, RuntimeFlavor};
+use tokio::sync::{Mutex, MutexGuard};
+use tokio::time::timeout;
 use twin::units::SimTime;
 use twin::wire::{
     DecisionRequest, FleetDecisionRequest, FleetResponse, Problem, TelemetryRequest,
@@ -23,7 +25,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::decisions::Taken;
 use super::guard::Caller;
 use super::problem::{BodyRefusals, ParameterRefusals, Refusal, Refusals};
-use super::{App, INLINE_BYTES, json};
+use super::{App, INLINE_BYTES, WAIT_LIMIT, json};
 use crate::decider::Decider;
 use crate::fleet::drift::DriftReport;
 use crate::fleet::{Ask, FleetError, FleetInput, FleetLog, LiveFleet, decide};
@@ -56,13 +58,14 @@ impl KeptFleet {
 
     /// Begins with `fleet`.
     pub(super) fn begin(&mut self, fleet: Option<LiveFleet>) {
-        *self.fleet.get_mut().unwrap_or_else(PoisonError::into_inner) = fleet;
+        *self.fleet.get_mut() = fleet;
     }
 
-    /// Waits for the fleet. It is held for microseconds, or by a thread that others do not wait for,
-    /// and never across a wait for anything else, so that a lock of threads is enough.
-    fn lock(&self) -> MutexGuard<'_, Option<LiveFleet>> {
-        self.fleet.lock().unwrap_or_else(PoisonError::into_inner)
+    async fn lock(&self) -> Result<MutexGuard<'_, Option<LiveFleet>>, Refusal> {
+        timeout(WAIT_LIMIT, self.fleet.lock()).await.map_err(|_| {
+            let detail = "the fleet is busy";
+            Refusal::new(StatusCode::SERVICE_UNAVAILABLE, detail)
+        })
     }
 }
 
@@ -210,7 +213,7 @@ fn change<T>(
 
 impl App {
     async fn put_fleet(&self, request: Request) -> Result<Vec<u8>, Refusal> {
-        let _admitted = self.admit().await?;
+        let _admitted = self.admit()?;
         let caller = request.extensions().get::<Caller>().cloned();
         let body = self.json_body(request).await?;
         let world = &self.fleet.world;
@@ -227,15 +230,13 @@ impl App {
             })
         });
         let (view, fleet) = built?;
-        let summary = summary(&fleet);
+        let mut kept = self.fleet.lock().await?;
         let input = FleetInput::Put(Box::new(view));
         let records = self.records(caller.as_ref());
-        let last = {
-            let mut kept = self.fleet.lock();
-            let last = records.input(&input).map_err(FleetError::from)?;
-            *kept = Some(fleet);
-            last
-        };
+        let last = records.input(&input).map_err(FleetError::from)?;
+        let summary = summary(&fleet);
+        *kept = Some(fleet);
+        drop(kept);
         self.log.committed(last).await?;
         tracing::info!("the fleet is known");
         Ok(summary)
@@ -250,8 +251,8 @@ impl App {
                 return Err(Refusal::in_parameter("view", detail));
             }
         };
-        let _admitted = self.admit().await?;
-        let kept = self.fleet.lock();
+        let _admitted = self.admit()?;
+        let kept = self.fleet.lock().await?;
         let fleet = known(&kept)?;
         let response = || FleetResponse::of(fleet.world(), fleet.live(), whole);
         // A response of names and finite numbers always serializes.
@@ -261,21 +262,22 @@ impl App {
     }
 
     async fn drift(&self) -> Result<Vec<u8>, Refusal> {
-        let _admitted = self.admit().await?;
-        let kept = self.fleet.lock();
+        let _admitted = self.admit()?;
+        let kept = self.fleet.lock().await?;
         let fleet = known(&kept)?;
         let report = fleet.drift().report(fleet.world(), fleet.now());
         Ok(serde_json::to_vec(&report).unwrap_or_default())
     }
 
     async fn note(&self, request: Request) -> Result<Vec<u8>, Refusal> {
-        let _admitted = self.admit().await?;
+        let _admitted = self.admit()?;
         let caller = request.extensions().get::<Caller>().cloned();
         let body = self.json_body(request).await?;
         let large = body.len() > INLINE_BYTES;
         let request = apart(large, || TelemetryRequest::from_json(&body))?;
+        let mut kept = self.fleet.lock().await?;
         let (noted, last) = apart(large, || {
-            change(&mut self.fleet.lock(), |fleet| {
+            change(&mut kept, |fleet| {
                 let deltas = request.to_deltas(fleet.world(), &|id| fleet.application_of(id))?;
                 let now = SimTime(request.now_ns);
                 let input = FleetInput::Observe { now, deltas };
@@ -286,6 +288,7 @@ impl App {
                 Ok((TelemetryResponse::of(fleet.now(), &noted), last))
             })
         })?;
+        drop(kept);
         self.log.committed(last).await?;
         self.telemetry.fleet.noted(noted.applied, noted.ignored);
         Ok(serde_json::to_vec(&noted).unwrap_or_default())
@@ -300,7 +303,7 @@ impl App {
         caller: Option<&Caller>,
     ) -> Result<Taken, Refusal> {
         let records = self.records(caller);
-        let mut kept = self.fleet.lock();
+        let mut kept = self.fleet.lock().await?;
         let decided = change(&mut kept, |fleet| {
             let world = Arc::clone(fleet.world());
             let deltas = request.to_deltas(&world, &|id| fleet.application_of(id))?;
@@ -347,10 +350,11 @@ impl App {
         if !self.log.wants_checkpoint(at_the_end) {
             return;
         }
-        let written = apart(true, || match self.fleet.lock().as_ref() {
-            Some(fleet) => self.log.checkpoint(fleet, &self.telemetry.log),
-            None => Ok(()),
-        });
+        let kept = self.fleet.fleet.lock().await;
+        let Some(fleet) = kept.as_ref() else {
+            return;
+        };
+        let written = apart(true, || self.log.checkpoint(fleet, &self.telemetry.log));
         if let Err(error) = written {
             tracing::error!(%error, "no checkpoint of the fleet was written");
         }
@@ -359,7 +363,7 @@ impl App {
     /// Takes a sample of the service and its fleet for the dashboard.
     pub(super) async fn sample(&self) {
         let fleet = {
-            let mut kept = self.fleet.lock();
+            let mut kept = self.fleet.fleet.lock().await;
             kept.as_mut().map(|fleet| {
                 let window = fleet.take_window();
                 FleetSample::of(fleet, &window)
@@ -372,7 +376,9 @@ impl App {
 
     /// Brings the gauges of the fleet up to date.
     pub(super) async fn show_fleet(&self) {
-        if let Some(fleet) = self.fleet.lock().as_ref() {
+        if let Ok(kept) = self.fleet.lock().await
+            && let Some(fleet) = kept.as_ref()
+        {
             self.telemetry.fleet.show(fleet);
         }
     }

@@ -78,7 +78,7 @@ struct List {
 )]
 pub(super) async fn list_decisions(State(app): State<Arc<App>>, uri: Uri) -> Response {
     let listed = async {
-        let _admitted = app.admit().await?;
+        let _admitted = app.admit()?;
         let list = List::of(&uri)?;
         let list = app.log.read(move |store| list.read(store)).await?;
         Ok::<_, Refusal>(serde_json::to_vec(&list).unwrap_or_default())
@@ -146,7 +146,7 @@ pub(super) async fn outcomes(State(app): State<Arc<App>>, request: Request) -> R
 
 impl App {
     async fn show(&self, id: &str) -> Result<Vec<u8>, Refusal> {
-        let _admitted = self.admit().await?;
+        let _admitted = self.admit()?;
         let id: DecisionId = id.parse().map_err(|error: twin::decision_log::NoId| {
             Refusal::in_parameter("id", error.to_string())
         })?;
@@ -162,7 +162,7 @@ impl App {
     }
 
     async fn take_outcomes(&self, request: Request) -> Result<Vec<u8>, Refusal> {
-        let _admitted = self.admit().await?;
+        let _admitted = self.admit()?;
         let body = self.json_body(request).await?;
         let told = OutcomesRequest::from_json(&body)?;
         let roomy = Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread;

@@ -304,7 +304,7 @@ fn answer(app: &App, status: StatusCode, changed: Result<(), Refusal>) -> Respon
 
 impl App {
     async fn load_model(self: &Arc<Self>, request: Request) -> Result<(), Refusal> {
-        let _admitted = self.admit().await?;
+        let _admitted = self.admit()?;
         let body = self.json_body(request).await?;
         let Load {
             path,
@@ -324,7 +324,7 @@ impl App {
     }
 
     async fn act_on_model(self: &Arc<Self>, target: &str, request: Request) -> Result<(), Refusal> {
-        let _admitted = self.admit().await?;
+        let _admitted = self.admit()?;
         match target.rsplit_once(':') {
             Some((key, "activate")) => {
                 let key = key.to_owned();

@@ -43,7 +43,7 @@ pub(super) async fn validate(State(app): State<Arc<App>>, request: Request) -> R
 
 impl App {
     async fn judge_decision(&self, request: Request) -> Result<Vec<u8>, Refusal> {
-        let _admitted = self.admit().await?;
+        let _admitted = self.admit()?;
         let body = self.json_body(request).await?;
         let response = on_this_thread(&body, |body| judge(&self.world, body))?;
         Ok(serde_json::to_vec(&response).unwrap_or_default())

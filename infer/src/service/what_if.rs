@@ -56,7 +56,7 @@ struct Own {
 
 impl App {
     async fn price(self: &Arc<Self>, request: Request) -> Result<Vec<u8>, Refusal> {
-        let _admitted = self.admit().await?;
+        let _admitted = self.admit()?;
         let body = self.json_body(request).await?;
         self.compute(MAX_TIME, move |app, budget| {
             let question = WhatIfRequest::from_json(&body)?.resolve(&app.world)?;

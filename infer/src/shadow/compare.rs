@@ -56,7 +56,7 @@ impl Comparer {
     /// where they are not comparable: policies were changed since, search or nobody decided, or the
     /// time was up.
     pub(super) fn compare(&mut self, serving: &Serving, sent: &Recorded) -> Option<Compared> {
-        if sent.generation != Some(serving.generation) || sent.searched || sent.policy.is_none() {
+        if sent.generation != serving.generation || sent.searched || sent.policy.is_none() {
             return None;
         }
         self.follow(serving);

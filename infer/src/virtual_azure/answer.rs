@@ -36,11 +36,6 @@ impl Call {
         matches!(self.method.as_str(), "GET" | "HEAD")
     }
 
-    /// Whether the call is for tests and deployers, and not one of the Resource Manager's.
-    pub(super) fn is_virtual(&self) -> bool {
-        self.segments.first().map(String::as_str) == Some("virtual")
-    }
-
     /// The value of a parameter; its name in lower case.
     pub(super) fn parameter(&self, name: &str) -> Option<&str> {
         self.query.get(name).map(String::as_str)

@@ -51,11 +51,6 @@ impl Clock {
         Some(self.anchor.1.after(SimTime::from_seconds(real * speed)))
     }
 
-    /// Lets the clock stand at `twin`.
-    pub(super) fn hold(&mut self, now: Instant, twin: SimTime) {
-        self.anchor = (now, twin);
-    }
-
     /// Tells the clock how far the twin came: where that is too far behind, time goes on from there.
     pub(super) fn reached(&mut self, now: Instant, twin: SimTime) {
         let (Some(shown), ClockKind::Running { speed }) = (self.shows(now), self.kind) else {

@@ -16,7 +16,6 @@ use twin::episode::Episode;
 use twin::host::Lifecycle;
 use twin::ids::{HostId, SiteId, SizeId};
 use twin::policy::PolicyError;
-use twin::qos::Qos;
 use twin::simulate;
 use twin::state::Epoch;
 use twin::units::SimTime;
@@ -78,8 +77,6 @@ impl Until {
 pub(super) struct Cloud {
     pub(super) episode: Episode,
     pub(super) clock: ClockKind,
-    /// Whether a running clock stands until it is started.
-    pub(super) held: bool,
     pub(super) start_time: Timestamp,
     pub(super) subscription: String,
     pub(super) tenant: String,
@@ -99,19 +96,8 @@ pub(super) struct Cloud {
     pub(super) faults: Faults,
     pub(super) throttle: Throttle,
     pub(super) history: History,
-    /// The quality of service of the first episode.
-    pub(super) first_episode: FirstEpisode,
     /// Machines whose status may have changed since it was last noted.
     touched: BTreeSet<MachineKey>,
-}
-
-/// The episode from time zero; arrivals go on after it, and what they do is not counted.
-#[derive(Clone, Debug)]
-pub(super) enum FirstEpisode {
-    /// It goes on.
-    Until(SimTime),
-    /// It has ended, with this quality of service.
-    Ended(Box<Qos>),
 }
 
 impl Cloud {
@@ -127,7 +113,6 @@ impl Cloud {
         let mut cloud = Self {
             episode: Episode::new(Arc::clone(world), &episode_options),
             clock: options.clock,
-            held: options.hold && options.clock != ClockKind::Stepped,
             start_time: options.start_time,
             subscription: options.subscription.clone(),
             tenant: options.tenant.clone(),
@@ -145,14 +130,10 @@ impl Cloud {
             faults: Faults::new(options.faults.clone()),
             throttle: Throttle::default(),
             history: History::new(world.hosts.len()),
-            first_episode: FirstEpisode::Until(length(world, options.intervals)),
             touched: BTreeSet::new(),
         };
         cloud.list_hosts(options.layout);
         cloud.note_touched();
-        if cloud.held {
-            cloud.advance(Until::epoch_or(SimTime::NEVER));
-        }
         Ok(cloud)
     }
 
@@ -263,10 +244,8 @@ impl Cloud {
             let part = until
                 .time
                 .min(self.history.next_sample())
-                .min(self.operations.next_due())
-                .min(self.first_episode.end());
+                .min(self.operations.next_due());
             let epoch = self.episode.advance(part);
-            self.end_first_episode(epoch);
             let stops = match epoch {
                 Epoch::Boundary => true,
                 Epoch::Arrival => self.deployer.is_outside(),
@@ -280,13 +259,6 @@ impl Cloud {
             if epoch != Epoch::End {
                 self.deploy();
             }
-        }
-    }
-
-    /// Takes the quality of service of the first episode down, before what happens at its last moment.
-    fn end_first_episode(&mut self, epoch: Epoch) {
-        if epoch == Epoch::End && self.now() >= self.first_episode.end() {
-            self.first_episode = FirstEpisode::Ended(Box::new(self.episode.qos()));
         }
     }
 
@@ -371,22 +343,6 @@ impl Cloud {
         }
         format!("{before} -> {after}")
     }
-}
-
-impl FirstEpisode {
-    /// Its last moment, unless that has been.
-    fn end(&self) -> SimTime {
-        match self {
-            Self::Until(end) => *end,
-            Self::Ended(_) => SimTime::NEVER,
-        }
-    }
-}
-
-/// How long an episode of so many intervals is, or of the world's.
-fn length(world: &World, intervals: Option<u32>) -> SimTime {
-    let intervals = intervals.unwrap_or(world.episode_intervals);
-    SimTime(world.interval.0.saturating_mul(u64::from(intervals)).max(1))
 }
 
 /// The state of a host in a word.

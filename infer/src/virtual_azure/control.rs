@@ -4,11 +4,10 @@
 //! | call | what it does |
 //! |---|---|
 //! | `GET /virtual/clock` | virtual time, next boundary, how time passes |
-//! | `POST /virtual/start` | lets a clock run that was held |
 //! | `POST /virtual/advance` | `{"by_s": 5}`, `{"to_s": 60}`, `{"until_next_epoch": true}` or one of the first with the last: lets a stepped clock pass |
 //! | `GET /virtual/state` | what `POST /v1/decisions` takes; `?epoch=boundary` or `arrival` asks for another kind |
 //! | `POST /virtual/deployments` | carries out the deployments and migrations of a decision |
-//! | `GET /virtual/qos` | the quality of service so far; `?of=episode` that of the first episode, once it has ended |
+//! | `GET /virtual/qos` | the quality of service so far |
 //! | `GET /virtual/log?after=N` | executed calls that change something |
 //! | `GET`, `PUT /virtual/faults` | what goes wrong; counts |
 //! | `GET /virtual/hosts` | which VM stands for which host, and its state in the twin |
@@ -23,7 +22,7 @@ use twin::wire::{DecisionBody, DecisionRequest};
 
 use super::answer::{Answer, Call, Denial};
 use super::clock::ClockKind;
-use super::cloud::{Cloud, FirstEpisode, Until, name_of};
+use super::cloud::{Cloud, Until, name_of};
 use super::faults::FaultSettings;
 
 /// The most time that passes in one call, in s.
@@ -44,14 +43,10 @@ impl Cloud {
         let path: Vec<&str> = call.segments.iter().skip(1).map(String::as_str).collect();
         let answer = match (call.method.as_str(), path.as_slice()) {
             ("GET", ["clock"]) => Ok(Answer::ok(self.clock_body())),
-            ("POST", ["start"]) => {
-                self.held = false;
-                Ok(Answer::ok(self.clock_body()))
-            }
             ("POST", ["advance"]) => self.advance_by(call),
             ("GET", ["state"]) => self.state(call),
             ("POST", ["deployments"]) => self.deployments(call),
-            ("GET", ["qos"]) => self.qos(call),
+            ("GET", ["qos"]) => Ok(self.qos()),
             ("GET", ["log"]) => self.log(call),
             ("GET", ["faults"]) => Ok(self.faults_body()),
             ("PUT", ["faults"]) => self.put_faults(call),
@@ -59,8 +54,8 @@ impl Cloud {
             _ => Err(Denial::new(
                 404,
                 "NotFound",
-                "There are GET clock, state, qos, log, faults, hosts; PUT faults; POST start, \
-                 advance, deployments.",
+                "There are GET clock, state, qos, log, faults, hosts; PUT faults; POST advance, \
+                 deployments.",
             )),
         };
         answer.unwrap_or_else(|denial| denial.answer())
@@ -74,7 +69,6 @@ impl Cloud {
         json!({
             "clock": kind,
             "speed": speed,
-            "held": self.held,
             "now_ns": self.now().0,
             "now_s": self.now().seconds(),
             "time": self.time(self.now()).to_string(),
@@ -161,22 +155,12 @@ impl Cloud {
         })))
     }
 
-    fn qos(&self, call: &Call) -> Result<Answer, Denial> {
-        let (qos, at) = match (call.parameter("of"), &self.first_episode) {
-            (None, _) => (self.episode.qos(), self.now()),
-            (Some("episode"), FirstEpisode::Ended(qos)) => {
-                (**qos, SimTime::from_seconds(qos.duration_s))
-            }
-            (Some("episode"), FirstEpisode::Until(end)) => {
-                let message = format!("The episode goes on until {} s.", end.seconds());
-                return Err(Denial::new(409, "EpisodeGoesOn", message));
-            }
-            (Some(_), _) => return Err(Denial::invalid("of", "must be episode, or left out")),
-        };
+    fn qos(&self) -> Answer {
+        let qos = self.episode.qos();
         let mut body = serde_json::to_value(qos).unwrap_or_default();
-        body["time"] = json!(self.time(at).to_string());
+        body["time"] = json!(self.time(self.now()).to_string());
         body["deployer"] = serde_json::to_value(self.deployer.counts()).unwrap_or_default();
-        Ok(Answer::ok(body))
+        Answer::ok(body)
     }
 
     fn log(&self, call: &Call) -> Result<Answer, Denial> {

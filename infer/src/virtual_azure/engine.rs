@@ -71,8 +71,9 @@ fn run(mut cloud: Cloud, queue: &Receiver<Job>) {
                 // A step may take long, and has the time pass by itself.
                 pass(&mut cloud, &mut clock);
                 let answer = answer(&mut cloud, &job.call);
+                let time = cloud.time(cloud.now()).to_string();
                 // Who asked may have gone.
-                let _ = job.answer.send(answer);
+                let _ = job.answer.send(answer.with("x-virtual-time", time));
             }
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return,
@@ -81,30 +82,23 @@ fn run(mut cloud: Cloud, queue: &Receiver<Job>) {
 }
 
 /// Answers `call`. A panic, which would be a defect, becomes a status of 500.
-pub(super) fn answer(cloud: &mut Cloud, call: &Call) -> Answer {
+fn answer(cloud: &mut Cloud, call: &Call) -> Answer {
     let answered = catch_unwind(AssertUnwindSafe(|| {
-        if call.is_virtual() {
-            cloud.control(call)
-        } else {
-            cloud.handle(call)
+        match call.segments.first().map(String::as_str) {
+            Some("virtual") => cloud.control(call),
+            _ => cloud.handle(call),
         }
     }));
-    let answer = answered.unwrap_or_else(|_| {
+    answered.unwrap_or_else(|_| {
         tracing::error!(method = call.method, path = call.path, "a call panicked");
         let message = "The call failed: this is a defect of the virtual Azure.";
         Denial::new(500, "InternalServerError", message).answer()
-    });
-    let time = cloud.time(cloud.now()).to_string();
-    answer.with("x-virtual-time", time)
+    })
 }
 
 /// Lets a running clock's time pass, at most a slice of it; whether there is more.
 fn pass(cloud: &mut Cloud, clock: &mut Clock) -> bool {
     let now = Instant::now();
-    if cloud.held {
-        clock.hold(now, cloud.now());
-        return false;
-    }
     let Some(shown) = clock.shows(now) else {
         return false;
     };

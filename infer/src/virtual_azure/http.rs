@@ -38,12 +38,6 @@ pub(super) struct Shell {
 #[derive(Debug)]
 struct Shared {
     engine: Engine,
-    front: Front,
-}
-
-/// What stands between requests and the cloud: tokens, and what needs none.
-#[derive(Debug)]
-pub(super) struct Front {
     access: Mutex<Access>,
     scheme: &'static str,
     tenant: String,
@@ -67,14 +61,17 @@ impl Shell {
         Self {
             shared: Arc::new(Shared {
                 engine,
-                front: Front::new(access, tls, tenant),
+                access: Mutex::new(access),
+                scheme: if tls { "https" } else { "http" },
+                tenant: tenant.into(),
+                requests: AtomicU64::new(0),
             }),
         }
     }
 
     /// A token of `caller`.
     pub(super) fn token(&self, caller: &str) -> String {
-        self.shared.front.token(caller)
+        self.shared.access().issue(caller, Instant::now())
     }
 }
 
@@ -98,24 +95,44 @@ where
 }
 
 impl Shared {
+    fn access(&self) -> MutexGuard<'_, Access> {
+        self.access.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     async fn respond(&self, request: Request) -> Result<Response, Lost> {
+        let number = self.requests.fetch_add(1, Ordering::Relaxed) + 1;
         let headers = request.headers().clone();
         let answer = self.answer(request).await;
-        self.front.response(answer, &headers)
+        if answer.lost {
+            return Err(Lost);
+        }
+        Ok(response(answer, &headers, number))
     }
 
     async fn answer(&self, request: Request) -> Answer {
-        let mut call = self.front.call(&request);
-        let limit = body_limit(&call);
+        let mut call = self.call(&request);
+        let first = call.segments.first().map(String::as_str);
+        let limit = if first == Some("virtual") {
+            PLACEMENT_BYTES
+        } else {
+            BODY_BYTES
+        };
         let headers = request.headers().clone();
         match read(request, limit).await {
             Ok(body) => call.body = body,
             Err(denial) => return denial.answer(),
         }
-        let call = match self.front.admit(call, &headers) {
-            Ok(call) => call,
-            Err(answer) => return *answer,
-        };
+        if let Some(answer) = self.without_token(&call, &headers) {
+            return answer;
+        }
+        if call.segments.first().map(String::as_str) != Some("virtual") {
+            let authorization = text(&headers, &header::AUTHORIZATION);
+            let caller = self.access().caller(authorization, Instant::now());
+            match caller {
+                Some(caller) => call.caller = caller,
+                None => return self.unauthorized(authorization.is_some()),
+            }
+        }
         match self.engine.answer(call).await {
             Ok(answer) => answer,
             Err(Unanswered::Busy) => {
@@ -129,54 +146,9 @@ impl Shared {
             }
         }
     }
-}
-
-impl Front {
-    pub(super) fn new(access: Access, tls: bool, tenant: &str) -> Self {
-        Self {
-            access: Mutex::new(access),
-            scheme: if tls { "https" } else { "http" },
-            tenant: tenant.into(),
-            requests: AtomicU64::new(0),
-        }
-    }
-
-    /// A token of `caller`.
-    pub(super) fn token(&self, caller: &str) -> String {
-        self.access().issue(caller, Instant::now())
-    }
-
-    fn access(&self) -> MutexGuard<'_, Access> {
-        self.access.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The call with the name of its caller, or the answer where it needs no cloud or has no token.
-    pub(super) fn admit(&self, mut call: Call, headers: &HeaderMap) -> Result<Call, Box<Answer>> {
-        if let Some(answer) = self.without_token(&call, headers) {
-            return Err(Box::new(answer));
-        }
-        if !call.is_virtual() {
-            let authorization = text(headers, &header::AUTHORIZATION);
-            let caller = self.access().caller(authorization, Instant::now());
-            match caller {
-                Some(caller) => call.caller = caller,
-                None => return Err(Box::new(self.unauthorized(authorization.is_some()))),
-            }
-        }
-        Ok(call)
-    }
-
-    /// The response of `answer` to a request with these headers, unless a fault loses it.
-    pub(super) fn response(&self, answer: Answer, request: &HeaderMap) -> Result<Response, Lost> {
-        let number = self.requests.fetch_add(1, Ordering::Relaxed) + 1;
-        if answer.lost {
-            return Err(Lost);
-        }
-        Ok(response(answer, request, number))
-    }
 
     /// The call that `request` is, without its body.
-    pub(super) fn call<B>(&self, request: &axum::http::Request<B>) -> Call {
+    fn call(&self, request: &Request) -> Call {
         let headers = request.headers();
         let uri = request.uri();
         let host = text(headers, &header::HOST)
@@ -262,24 +234,6 @@ impl Front {
     }
 }
 
-/// The most bytes of the body of `call`.
-pub(super) fn body_limit(call: &Call) -> usize {
-    if call.is_virtual() {
-        PLACEMENT_BYTES
-    } else {
-        BODY_BYTES
-    }
-}
-
-/// The answer to a body that is longer, or broke off.
-pub(super) fn too_long(limit: usize) -> Denial {
-    Denial::new(
-        413,
-        "RequestContentTooLarge",
-        format!("The body broke off or has more than {limit} bytes."),
-    )
-}
-
 fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     headers.get(name).and_then(|value| value.to_str().ok())
 }
@@ -287,7 +241,11 @@ fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
 async fn read(request: Request, limit: usize) -> Result<Vec<u8>, Denial> {
     match timeout(READ_LIMIT, to_bytes(request.into_body(), limit)).await {
         Ok(Ok(bytes)) => Ok(bytes.to_vec()),
-        Ok(Err(_)) => Err(too_long(limit)),
+        Ok(Err(_)) => Err(Denial::new(
+            413,
+            "RequestContentTooLarge",
+            format!("The body broke off or has more than {limit} bytes."),
+        )),
         Err(_) => Err(Denial::new(
             408,
             "RequestTimeout",

@@ -45,8 +45,6 @@ pub struct Options {
     pub listen: SocketAddr,
     /// How time passes.
     pub clock: ClockKind,
-    /// Whether a running clock stands at the first boundary until `POST /virtual/start`.
-    pub hold: bool,
     /// Virtual time at the start.
     pub start_time: Timestamp,
     /// Seed of arrivals, demands, VM speeds and the world's faults.
@@ -88,7 +86,6 @@ impl Options {
             world,
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             clock: ClockKind::Stepped,
-            hold: false,
             start_time: Timestamp::constant(1_767_225_600, 0),
             seed: 0,
             intervals: None,

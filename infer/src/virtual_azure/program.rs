@@ -39,9 +39,6 @@ struct Program {
     /// How time passes: by itself, or by POST /virtual/advance
     #[arg(long, env = "VIRTUAL_AZURE_CLOCK", value_enum, default_value_t = ClockArg::Running)]
     clock: ClockArg,
-    /// Let a running clock stand at the first boundary until POST /virtual/start
-    #[arg(long, env = "VIRTUAL_AZURE_HOLD")]
-    hold: bool,
     /// Virtual time at the start [default: now; of a stepped clock 2026-01-01T00:00:00Z]
     #[arg(long, env = "VIRTUAL_AZURE_START_TIME", value_name = "TIME")]
     start_time: Option<Timestamp>,
@@ -155,7 +152,6 @@ impl Program {
         Ok(Options {
             listen: self.listen,
             clock,
-            hold: self.hold,
             start_time: self.start_time.unwrap_or(usual_start),
             seed: self.seed,
             intervals: self.intervals,

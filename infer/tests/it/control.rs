@@ -1,7 +1,5 @@
 //! The control loop on the virtual Azure.
 
-mod kept;
-
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicI64, Ordering};

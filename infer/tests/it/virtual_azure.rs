@@ -200,39 +200,6 @@ fn a_policy_inside_places_requests() {
 }
 
 #[test]
-fn the_quality_of_the_first_episode_is_kept() {
-    let world = small();
-    let server = Server::start(Options {
-        seed: 3,
-        intervals: Some(4),
-        deployer: DeployerChoice::Policy("greedy".into()),
-        ..plain(&world)
-    })
-    .expect("starts");
-    let client = Client::of(&server);
-    let (status, body) = client.send("GET", "/virtual/qos?of=episode", &Value::Null);
-    assert_eq!(
-        (status, &body["error"]["code"]),
-        (409, &json!("EpisodeGoesOn"))
-    );
-    let end_s = 4.0 * world.interval.seconds();
-    client.advance(&json!({"to_s": end_s}));
-    let at_the_end = client.get("/virtual/qos");
-    assert_eq!(at_the_end["duration_s"], json!(end_s));
-    client.advance(&json!({"by_s": 100}));
-    let kept = client.get("/virtual/qos?of=episode");
-    assert_ne!(
-        client.get("/virtual/qos")["objective"],
-        at_the_end["objective"]
-    );
-    for field in ["objective", "requests_arrived", "duration_s", "time"] {
-        assert_eq!(kept[field], at_the_end[field], "{field}");
-    }
-    let (status, _) = client.send("GET", "/virtual/qos?of=other", &Value::Null);
-    assert_eq!(status, 400);
-}
-
-#[test]
 fn tokens_are_asked_for_and_handed_out() {
     let server = Server::start(plain(&small())).expect("starts");
     let mut client = Client::of(&server);
@@ -421,32 +388,6 @@ fn a_running_clock_runs() {
     });
     assert!(running);
     assert!(client.get("/virtual/clock")["now_s"].as_f64() > Some(3.0));
-}
-
-#[test]
-fn a_clock_that_is_held_begins_when_it_is_told_to() {
-    let server = Server::start(Options {
-        clock: ClockKind::Running { speed: 50_000.0 },
-        hold: true,
-        ..plain(&small())
-    })
-    .expect("starts");
-    let client = Client::of(&server);
-    let clock = client.get("/virtual/clock");
-    assert_eq!(
-        (&clock["held"], &clock["now_ns"]),
-        (&json!(true), &json!(0))
-    );
-    assert_eq!(clock["epoch"], "boundary");
-    // What is decided before the start is decided at the first boundary.
-    let (status, _) = client.vm("two-cores-near-02", "start");
-    assert_eq!(status, 202);
-    assert_eq!(client.get("/virtual/log")["entries"][0]["at_ns"], 0);
-    assert_eq!(client.get("/virtual/clock")["now_ns"], 0);
-    let (status, _) = client.send("POST", "/virtual/start", &json!({}));
-    assert_eq!(status, 200);
-    let runs = (0..1000).any(|_| client.get("/virtual/clock")["now_s"].as_f64() > Some(3.0));
-    assert!(runs);
 }
 
 #[test]

@@ -70,7 +70,7 @@ impl Ended {
 }
 
 /// The name that `value` has in a log.
-pub(crate) fn name<T: serde::Serialize>(value: T) -> String {
+fn name<T: serde::Serialize>(value: T) -> String {
     match serde_json::to_value(value) {
         Ok(serde_json::Value::String(name)) => name,
         _ => String::new(),

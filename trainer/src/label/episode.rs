@@ -89,23 +89,9 @@ pub fn relabel(
     episode_seed: u64,
     state: &State,
 ) -> Result<Vec<DecisionRow>, PolicyError> {
-    relabel_at(world, options, episode_seed, (state, state.epoch(world)))
-}
-
-/// As [`relabel`], where it is known why a decision is due in the state.
-///
-/// # Errors
-///
-/// As [`relabel`].
-pub(crate) fn relabel_at(
-    world: &World,
-    options: oracle::Options,
-    seed: u64,
-    (state, epoch): (&State, Epoch),
-) -> Result<Vec<DecisionRow>, PolicyError> {
     let mut stepwise = Stepwise::new(Labeler::new(Answers::Best));
-    stepwise.chooser.oracle = Some(oracle_at(options, seed, state.now()));
-    let observation = Observation::new(world, state, epoch);
+    stepwise.chooser.oracle = Some(oracle_at(options, episode_seed, state.now()));
+    let observation = Observation::new(world, state, state.epoch(world));
     stepwise.decide(&observation, &mut Decision::none())?;
     let mut rows = stepwise.chooser.rows;
     if let Some(first) = rows.first_mut() {

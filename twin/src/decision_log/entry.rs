@@ -135,9 +135,6 @@ pub struct Decision<'a> {
     /// Who asked, where that is known.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub client: Option<Cow<'a, str>>,
-    /// Whether the candidate was asked in place of the policy that is active.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub candidate: bool,
     /// What was asked.
     #[serde(borrow)]
     pub mode: Mode<'a>,

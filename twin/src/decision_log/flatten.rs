@@ -6,10 +6,7 @@ use super::entry::{Decision, Entry, Kind, Mode, Outcome};
 use super::error::LogError;
 use super::id::DecisionId;
 use super::reader::{Reader, Record};
-use crate::migration::StrategyKind;
-use crate::wire::{
-    DecisionBody, DecisionRequest, DecisionResponse, Epoch, FleetDecisionRequest, FleetState,
-};
+use crate::wire::{DecisionRequest, DecisionResponse, Epoch};
 
 /// A row.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,8 +30,6 @@ pub struct DecisionRow {
     pub stateless: bool,
     /// Who asked.
     pub client: Option<String>,
-    /// Whether the candidate was asked in place of the policy that is active.
-    pub candidate: bool,
     /// The policy that was asked.
     pub asked_policy: String,
     /// SHA-256 of the model's weights in hexadecimal, where it is a model.
@@ -43,63 +38,28 @@ pub struct DecisionRow {
     pub policy: Option<String>,
     /// Whether the fallback decided, or nobody.
     pub fallback: Option<bool>,
-    /// Why, where it did.
-    pub fallback_reason: Option<String>,
-    /// The share of the input that was outside of the model's training; absent if nothing was, or
-    /// if that is not known.
-    pub outside_share: Option<f64>,
-    /// Whether search took the decision for that reason.
-    pub searched: Option<bool>,
     /// How long it took, in µs.
     pub decision_time_us: Option<f64>,
     /// Whether provisioning was decided too.
     pub boundary: Option<bool>,
-    /// The time by the fleet's clock.
+    /// The time within the state.
     pub now_ns: Option<u64>,
-    /// Hosts; known of a stateless decision, as the next two.
+    /// Hosts.
     pub hosts: Option<u64>,
     /// Requests under way.
     pub requests: Option<u64>,
     /// Those of them that waited for a decision.
     pub waiting: Option<u64>,
-    /// What was decided.
-    pub actions: Option<Vec<ActionRow>>,
+    /// Hosts that were turned on or off.
+    pub power_actions: Option<u64>,
+    /// Requests that were deployed.
+    pub deployments: Option<u64>,
+    /// Fragments that were moved.
+    pub migrations: Option<u64>,
     /// What was asked, as JSON.
     pub request_json: String,
     /// What was answered, as JSON.
     pub response_json: String,
-}
-
-/// One action of a decision.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ActionRow {
-    /// A host is turned on or off.
-    Power {
-        /// Position of the host.
-        host: u32,
-        /// On or off.
-        on: bool,
-    },
-    /// A request is deployed.
-    Deploy {
-        /// Number of the request.
-        request: u64,
-        /// The variant.
-        variant: String,
-        /// Position of one host a fragment.
-        hosts: Vec<u32>,
-    },
-    /// A fragment is moved.
-    Migrate {
-        /// Number of the request.
-        request: u64,
-        /// Position of the fragment in its variant.
-        fragment: u16,
-        /// Position of the host that it goes to.
-        to_host: u32,
-        /// How; the world's strategy if absent.
-        strategy: Option<StrategyKind>,
-    },
 }
 
 /// An outcome as a row. Of several for the same decision and request the last one holds.
@@ -124,7 +84,6 @@ pub struct OutcomeRow {
 pub struct Rows {
     reader: Reader,
     unreadable: u64,
-    first_unreadable: Option<LogError>,
 }
 
 impl Rows {
@@ -138,7 +97,6 @@ impl Rows {
         Ok(Self {
             reader,
             unreadable: 0,
-            first_unreadable: None,
         })
     }
 
@@ -162,10 +120,7 @@ impl Rows {
                     return Ok(Some(Row::Outcome(row)));
                 }
                 Ok(_) => {}
-                Err(error) => {
-                    self.unreadable += 1;
-                    self.first_unreadable.get_or_insert(error);
-                }
+                Err(_) => self.unreadable += 1,
             }
         }
         Ok(None)
@@ -177,12 +132,6 @@ impl Rows {
         self.unreadable
     }
 
-    /// What is wrong with the first of them.
-    #[must_use]
-    pub fn first_unreadable(&self) -> Option<&LogError> {
-        self.first_unreadable.as_ref()
-    }
-
     /// The reader, which tells of damage.
     #[must_use]
     pub fn reader(&self) -> &Reader {
@@ -192,100 +141,41 @@ impl Rows {
 
 impl DecisionRow {
     fn new(record: &Record<'_>, entry: &Decision<'_>) -> Self {
+        let (stateless, asked) = match &entry.mode {
+            Mode::Stateless { request } => (true, request.get()),
+            Mode::Stateful { requests, .. } => (false, requests.get()),
+        };
         let answered = entry.response.get();
+        let request = DecisionRequest::from_json(asked.as_bytes()).ok();
+        let state = request.as_ref().map(|r| &r.state);
         let response = DecisionResponse::from_json(answered.as_bytes()).ok();
-        let response = response.as_ref();
-        let range = response.and_then(|r| r.input_range.as_ref());
-        let asked = Asked::new(&entry.mode);
+        let decision = response.as_ref().map(|r| &r.decision);
+        let waiting = |s: &crate::wire::FleetState<'_>| {
+            s.requests.iter().filter(|r| r.deployed.is_none()).count() as u64
+        };
         Self {
             id: DecisionId(record.sequence),
             at_ns: record.at_ns,
             world_sha256: record.world.map(hex::encode),
-            stateless: matches!(entry.mode, Mode::Stateless { .. }),
+            stateless,
             client: entry.client.as_deref().map(Into::into),
-            candidate: entry.candidate,
             asked_policy: entry.policy.as_ref().into(),
             model_sha256: entry.model_sha256.as_deref().map(Into::into),
-            policy: response.map(|r| r.policy.as_ref().into()),
-            fallback: response.map(|r| r.fallback),
-            fallback_reason: response.and_then(|r| r.fallback_reason.as_deref().map(Into::into)),
-            outside_share: range.map(|range| range.outside_share),
-            searched: response.map(|_| range.is_some_and(|range| range.searched)),
-            decision_time_us: response.map(|r| r.decision_time_us),
-            boundary: asked.epoch.map(|epoch| epoch == Epoch::Boundary),
-            now_ns: asked.now_ns,
-            hosts: asked.hosts,
-            requests: asked.requests,
-            waiting: asked.waiting,
-            actions: response.map(|r| actions(&r.decision)),
-            request_json: asked.json.into(),
+            policy: response.as_ref().map(|r| r.policy.as_ref().into()),
+            fallback: response.as_ref().map(|r| r.fallback),
+            decision_time_us: response.as_ref().map(|r| r.decision_time_us),
+            boundary: state.map(|s| s.epoch == Epoch::Boundary),
+            now_ns: state.map(|s| s.now_ns),
+            hosts: state.map(|s| s.hosts.len() as u64),
+            requests: state.map(|s| s.requests.len() as u64),
+            waiting: state.map(waiting),
+            power_actions: decision.map(|d| d.provisioning.len() as u64),
+            deployments: decision.map(|d| d.deployments.len() as u64),
+            migrations: decision.map(|d| d.migrations.len() as u64),
+            request_json: asked.into(),
             response_json: answered.into(),
         }
     }
-}
-
-/// What a request tells.
-struct Asked<'a> {
-    json: &'a str,
-    epoch: Option<Epoch>,
-    now_ns: Option<u64>,
-    hosts: Option<u64>,
-    requests: Option<u64>,
-    waiting: Option<u64>,
-}
-
-impl<'a> Asked<'a> {
-    fn new(mode: &Mode<'a>) -> Self {
-        match mode {
-            Mode::Stateless { request } => {
-                let json = request.get();
-                let read = DecisionRequest::from_json(json.as_bytes()).ok();
-                let state = read.as_ref().map(|r| &r.state);
-                let waiting = |s: &FleetState<'_>| {
-                    s.requests.iter().filter(|r| r.deployed.is_none()).count() as u64
-                };
-                Self {
-                    json,
-                    epoch: state.map(|s| s.epoch),
-                    now_ns: state.map(|s| s.now_ns),
-                    hosts: state.map(|s| s.hosts.len() as u64),
-                    requests: state.map(|s| s.requests.len() as u64),
-                    waiting: state.map(waiting),
-                }
-            }
-            Mode::Stateful { requests, .. } => {
-                let json = requests.get();
-                let read = FleetDecisionRequest::from_json(json.as_bytes()).ok();
-                Self {
-                    json,
-                    epoch: read.as_ref().map(|r| r.epoch),
-                    now_ns: read.as_ref().map(|r| r.now_ns),
-                    hosts: None,
-                    requests: None,
-                    waiting: None,
-                }
-            }
-        }
-    }
-}
-
-fn actions(decision: &DecisionBody<'_>) -> Vec<ActionRow> {
-    let powers = decision.provisioning.iter().map(|a| ActionRow::Power {
-        host: a.host,
-        on: a.on,
-    });
-    let deployments = decision.deployments.iter().map(|d| ActionRow::Deploy {
-        request: d.request,
-        variant: d.variant.as_ref().into(),
-        hosts: d.hosts.clone(),
-    });
-    let migrations = decision.migrations.iter().map(|m| ActionRow::Migrate {
-        request: m.request,
-        fragment: m.fragment,
-        to_host: m.to_host,
-        strategy: m.strategy,
-    });
-    powers.chain(deployments).chain(migrations).collect()
 }
 
 impl OutcomeRow {

@@ -35,8 +35,6 @@ pub(super) const SEGMENT_HEADER: usize = 76;
 pub(super) const RECORD_HEADER: usize = 36;
 /// The longest payload that is read or written.
 pub const MAX_RECORD_BYTES: usize = 72 << 20;
-/// The last sequence number that is read: no log gets there by counting, so there is room behind it.
-pub(super) const MAX_SEQUENCE: u64 = u64::MAX >> 1;
 /// What a record begins with.
 pub(super) const MARKER: [u8; 4] = [0xff, b'r', b'e', b'c'];
 
@@ -114,14 +112,10 @@ impl SegmentHeader {
         }
         let mut world = [0; 32];
         world.copy_from_slice(&bytes[40..72]);
-        let (first, anchor) = (u64_at(bytes, 16), u64_at(bytes, 32));
-        if first.max(anchor) > MAX_SEQUENCE {
-            return Err(BadSegment::Damaged);
-        }
         Ok(Self {
-            first,
+            first: u64_at(bytes, 16),
             begun_ns: u64_at(bytes, 24),
-            anchor,
+            anchor: u64_at(bytes, 32),
             world,
         })
     }
@@ -137,10 +131,9 @@ impl RecordHeader {
             return None;
         }
         let length = usize::try_from(u32_at(bytes, 4)).ok()?;
-        let sequence = u64_at(bytes, 8);
-        (length <= MAX_RECORD_BYTES && sequence <= MAX_SEQUENCE).then(|| Self {
+        (length <= MAX_RECORD_BYTES).then(|| Self {
             length,
-            sequence,
+            sequence: u64_at(bytes, 8),
             at_ns: u64_at(bytes, 16),
             kind: u16_at(bytes, 24),
             payload_crc: u32_at(bytes, 28),

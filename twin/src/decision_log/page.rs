@@ -20,8 +20,6 @@ pub struct OwnedRecord {
     pub kind: u16,
     /// As [`Record::payload`].
     pub payload: Vec<u8>,
-    /// As [`Record::world`].
-    pub world: Option<[u8; 32]>,
 }
 
 /// Some of the newest records of a log.
@@ -62,14 +60,9 @@ impl Log {
                     at_ns: record.at_ns,
                     kind: record.kind,
                     payload: record.payload.to_vec(),
-                    world: None,
                 });
             }
         })?;
-        if let Some(found) = &mut found {
-            let (_, header) = Scanner::open(&place.path, place.first)?;
-            found.world = header.map(|header| header.world);
-        }
         Ok(found)
     }
 
@@ -182,7 +175,7 @@ impl OwnedRecord {
             at_ns: self.at_ns,
             kind: self.kind,
             payload: &self.payload,
-            world: self.world,
+            world: None,
         }
     }
 }

@@ -67,7 +67,6 @@ pub struct Reader {
     damage: Vec<Damage>,
     damaged: u64,
     tail: Option<Damage>,
-    bytes: u64,
 }
 
 #[derive(Debug)]
@@ -94,7 +93,6 @@ impl Reader {
             damage: Vec::new(),
             damaged: 0,
             tail: None,
-            bytes: 0,
         })
     }
 
@@ -131,25 +129,6 @@ impl Reader {
         self.tail.as_ref()
     }
 
-    /// Bytes of the records that were told, to hold against [`Reader::bytes_ahead`].
-    #[must_use]
-    pub fn bytes(&self) -> u64 {
-        self.bytes
-    }
-
-    /// About how many bytes are still to be read: those of all segments from the one on that the
-    /// next record is in.
-    ///
-    /// # Errors
-    ///
-    /// If the folder cannot be read.
-    pub fn bytes_ahead(&self) -> Result<u64, LogError> {
-        let listed = segment::list(&self.folder)?;
-        let after = listed.partition_point(|(first, ..)| *first <= self.next);
-        let ahead = listed.iter().skip(after.saturating_sub(1));
-        Ok(ahead.map(|(.., bytes)| bytes).sum())
-    }
-
     /// The sequence number of the next record, if none is missing.
     #[must_use]
     pub fn next_sequence(&self) -> u64 {
@@ -169,7 +148,6 @@ impl Reader {
                 Step::Record(header) => {
                     self.tail = None;
                     self.next = header.sequence.saturating_add(1);
-                    self.bytes += header.total() as u64;
                     return Ok(Some(header));
                 }
                 Step::Damage(damage) => self.note(damage),

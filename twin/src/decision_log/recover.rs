@@ -20,7 +20,7 @@ use super::writer::End;
 
 /// How far sequence numbers jump where the last run did not end in good order: more than the
 /// records that a power failure can have taken, whose numbers somebody may know.
-pub(super) const JUMP: u64 = 1 << 24;
+const JUMP: u64 = 1 << 24;
 /// The name of the lock.
 const LOCK: &str = "lock";
 /// How long a process waits for one that is ending to let go of the lock.

@@ -4,7 +4,6 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::error::LogError;
-use super::frame::MAX_SEQUENCE;
 
 /// Digits of a sequence number in a name: enough for any, so that names sort as numbers do.
 const DIGITS: usize = 20;
@@ -36,8 +35,7 @@ pub(super) fn torn_path(path: &Path) -> PathBuf {
 fn first_of(name: &str) -> Option<u64> {
     let digits = name.strip_suffix(SUFFIX)?;
     let all_digits = digits.len() == DIGITS && digits.bytes().all(|b| b.is_ascii_digit());
-    let first = all_digits.then(|| digits.parse().ok()).flatten();
-    first.filter(|&first| first <= MAX_SEQUENCE)
+    all_digits.then(|| digits.parse().ok()).flatten()
 }
 
 /// The segments of `folder` in their order, with their lengths.

@@ -4,7 +4,6 @@ mod crowd;
 mod damage;
 mod failures;
 mod keeping;
-mod situations;
 
 use std::borrow::Cow;
 use std::io;

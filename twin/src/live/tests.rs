@@ -621,25 +621,6 @@ fn a_delta_costs_the_same_in_a_large_fleet() {
     assert!(large_s < 8.0 * small_s, "{large_s} s against {small_s} s");
 }
 
-#[test]
-fn a_request_that_is_gone_leaves_no_transfer() {
-    let world = embedded("scinet-16");
-    let request = RequestId(0);
-    for gone in [Event::Failed { request }, Event::Withdrawn { request }] {
-        let mut live = fresh(&world);
-        let sent = [at(0.0, arrived(0)), at(0.0, deployed(0, 0, &[0, 1]))];
-        live.observe(&world, seconds(0.0), &sent)
-            .expect("it is true");
-        let transfers = |live: &Live| live.observation(&world, Epoch::Arrival).view().transfers;
-        // The input is on its way to the first of two fragments.
-        assert_eq!(transfers(&live).len(), 1);
-        let told = [at(0.001, gone)];
-        live.observe(&world, seconds(0.001), &told)
-            .expect("it is true");
-        assert_eq!(transfers(&live), []);
-    }
-}
-
 /// Anything that telemetry may say, true or not.
 fn events() -> impl Strategy<Value = Event> {
     let request = 0_u64..12;

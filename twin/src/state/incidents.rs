@@ -251,10 +251,6 @@ impl State {
             .fragments
             .len();
         let own = deployed.first..deployed.first + u32::try_from(count).unwrap_or(0);
-        if self.starts.is_some() {
-            // By where its fragments are, while they are there.
-            self.recall(world, slot);
-        }
         let mut left = [None; MAX_FRAGMENTS];
         for (fragment, host) in own.clone().zip(&mut left) {
             self.abandon_migration(world, fragment, sink);
@@ -264,6 +260,9 @@ impl State {
                 self.fragments[fragment as usize].phase = Phase::Done;
                 *host = Some(run.host);
             }
+        }
+        if self.starts.is_some() {
+            self.recall(world, slot);
         }
         let of_request = |what: Delivery| match what {
             Delivery::Input { fragment } => own.contains(&fragment),

@@ -46,17 +46,6 @@ pub(super) fn check_world(asked: Option<&WorldName<'_>>, world: &World) -> Resul
     Ok(())
 }
 
-impl<'a> WorldName<'a> {
-    /// Name and hash of `world`.
-    #[must_use]
-    pub fn of(world: &'a World) -> Self {
-        Self {
-            name: Cow::Borrowed(&world.name),
-            hash: Some(Cow::Borrowed(&world.hash)),
-        }
-    }
-}
-
 impl<'a> DecisionRequest<'a> {
     /// Asks for a decision in the situation of `view`.
     ///
@@ -65,9 +54,11 @@ impl<'a> DecisionRequest<'a> {
     /// If `view` is not a view of `world`.
     #[must_use]
     pub fn from_view(world: &'a World, view: &FleetView) -> Self {
+        let name = Cow::Borrowed(world.name.as_str());
+        let hash = Some(Cow::Borrowed(world.hash.as_str()));
         Self {
             schema: SCHEMA,
-            world: Some(WorldName::of(world)),
+            world: Some(WorldName { name, hash }),
             state: FleetState::from_view(world, view),
         }
     }
@@ -160,7 +151,11 @@ impl<'a> FleetState<'a> {
         }
         Ok(FleetView {
             now: SimTime(self.now_ns),
-            epoch: self.epoch.into(),
+            epoch: match self.epoch {
+                Epoch::Boundary => state::Epoch::Boundary,
+                Epoch::Arrival => state::Epoch::Arrival,
+                Epoch::End => state::Epoch::End,
+            },
             next_boundary: SimTime(self.next_boundary_ns),
             next_request: self.next_request,
             hosts,
@@ -169,16 +164,6 @@ impl<'a> FleetState<'a> {
             migrations,
             rates_per_s: self.arrival_rates.iter().map(|r| r.per_s).collect(),
         })
-    }
-}
-
-impl From<Epoch> for state::Epoch {
-    fn from(epoch: Epoch) -> Self {
-        match epoch {
-            Epoch::Boundary => Self::Boundary,
-            Epoch::Arrival => Self::Arrival,
-            Epoch::End => Self::End,
-        }
     }
 }
 

@@ -559,18 +559,7 @@ impl<'a> Question<'a> {
     }
 }
 
-impl<'a> FleetDecisionRequest<'a> {
-    /// Reads a message; names are borrowed from `json` where they hold no escapes.
-    ///
-    /// # Errors
-    ///
-    /// If it is not JSON or not of the schema; the error names the field.
-    pub fn from_json(json: &'a [u8]) -> Result<Self, WireError> {
-        let request: Self = from_json(json)?;
-        check_schema(request.schema)?;
-        Ok(request)
-    }
-
+impl FleetDecisionRequest<'_> {
     /// What happened, with every name resolved in `world`: the telemetry, then the new requests.
     ///
     /// # Errors
@@ -629,7 +618,11 @@ impl<'a> FleetDecisionRequest<'a> {
     /// Why a decision is due.
     #[must_use]
     pub fn epoch(&self) -> state::Epoch {
-        self.epoch.into()
+        match self.epoch {
+            Epoch::Boundary => state::Epoch::Boundary,
+            Epoch::Arrival => state::Epoch::Arrival,
+            Epoch::End => state::Epoch::End,
+        }
     }
 }
 
@@ -923,7 +916,10 @@ impl<'a> FleetResponse<'a> {
         totals.utilization /= serving.max(1.0);
         Self {
             schema: SCHEMA,
-            world: WorldName::of(world),
+            world: WorldName {
+                name: Cow::Borrowed(&world.name),
+                hash: Some(Cow::Borrowed(&world.hash)),
+            },
             now_ns: live.now().0,
             totals,
             hosts,

@@ -275,7 +275,6 @@ fn controller(
         lease,
         journal: Journal::open(log).expect("a log"),
         state: None,
-        kept: None,
         clock: Arc::new(move || Timestamp::from_second(clock.inside().now).expect("a time")),
         holder: "test".into(),
         telemetry: Arc::new(Telemetry::new().expect("metrics")),

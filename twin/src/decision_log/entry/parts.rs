@@ -44,8 +44,6 @@ pub struct NewDecision<'a> {
     pub model_sha256: Option<&'a str>,
     /// Who asked, where that is known.
     pub client: Option<&'a str>,
-    /// Whether the candidate was asked in place of the policy that is active.
-    pub candidate: bool,
     /// What was asked: the body of a stateless request, or the new requests of a stateful one.
     pub request: Json<'a>,
     /// Of a stateful request, the last telemetry that the live twin had taken in, if any.
@@ -69,9 +67,6 @@ impl NewDecision<'_> {
                 buffer.extend_from_slice(name.as_bytes());
                 write_json(&Cow::Borrowed(value), buffer);
             }
-        }
-        if self.candidate {
-            buffer.extend_from_slice(b",\"candidate\":true");
         }
         match self.stateful {
             None => {

@@ -45,7 +45,6 @@ fn a_new_decision_is_read_with_the_very_bytes() {
             policy: "model",
             model_sha256: client.map(|_| "ab12"),
             client,
-            candidate: client.is_some(),
             request: Json::check(request).expect("JSON"),
             stateful,
             response: Json::parsed(response),
@@ -57,7 +56,6 @@ fn a_new_decision_is_read_with_the_very_bytes() {
         };
         assert_eq!(entry.policy, "model");
         assert_eq!(entry.client.as_deref(), client);
-        assert_eq!(entry.candidate, client.is_some());
         assert_eq!(entry.model_sha256.as_deref(), client.map(|_| "ab12"));
         let (raw, telemetry) = match entry.mode {
             Mode::Stateless { request } => (request, None),

@@ -200,7 +200,6 @@ fn rows_tell_decisions_and_outcomes() {
         policy: "edge",
         model_sha256: None,
         client: Some("me"),
-        candidate: false,
         request: Json::parsed(request),
         stateful,
         response: Json::parsed(response),
@@ -231,8 +230,7 @@ fn rows_tell_decisions_and_outcomes() {
         (id, true, Some(true))
     );
     assert_eq!((row.hosts, row.waiting), (Some(16), Some(0)));
-    let power = ActionRow::Power { host: 0, on: true };
-    assert_eq!(row.actions, Some(vec![power]));
+    assert_eq!((row.power_actions, row.deployments), (Some(1), Some(0)));
     assert_eq!(row.policy.as_deref(), Some("least-loaded"));
     assert_eq!(row.decision_time_us, Some(2.5));
     assert_eq!(row.world_sha256.as_deref(), Some(WORLD));
