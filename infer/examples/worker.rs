@@ -10,8 +10,8 @@
 //! it was last asked.
 //!
 //! With `--azure` a worker lives and dies with its VM in a virtual Azure: while the VM does not run
-//! nobody listens, and when it stops, connections break and what ran is lost. Each run that was
-//! answered is a line on standard output, with the time in Azure at which it began and ended.
+//! nobody listens, and when it stops, connections break and what ran is lost. Each run is a line on
+//! standard output, with the time in Azure at which it began and ended; `to` is null if it was lost.
 //!
 //! Left out: transfers, tokens, models that must be loaded, credits.
 
@@ -284,6 +284,24 @@ impl Worker {
     }
 }
 
+/// Says of a run when it began and when it was answered, or that it was lost.
+struct Telling<'a> {
+    worker: &'a Worker,
+    task: &'a Task,
+    from: String,
+    to: Option<String>,
+}
+
+impl Drop for Telling<'_> {
+    fn drop(&mut self) {
+        let (task, from, to) = (self.task, &self.from, &self.to);
+        say(&json!({
+            "request": task.request, "variant": task.variant, "fragment": task.fragment,
+            "host": self.worker.world.hosts[self.worker.host].name, "from": from, "to": to,
+        }));
+    }
+}
+
 async fn run(State(worker): State<Arc<Worker>>, body: String) -> Result<Json<Value>, Refusal> {
     let bad = |problem: String| (StatusCode::UNPROCESSABLE_ENTITY, problem);
     let task: Task = serde_json::from_str(&body).map_err(|error| bad(error.to_string()))?;
@@ -292,14 +310,15 @@ async fn run(State(worker): State<Arc<Worker>>, body: String) -> Result<Json<Val
     if worker.world.needs_mib(fragment) > worker.vm().size.ram.0 {
         return Err(bad("the VM has too little memory".into()));
     }
-    let from = worker.time().await?;
+    let mut telling = Telling {
+        from: worker.time().await?,
+        to: None,
+        worker: &worker,
+        task: &task,
+    };
     let took_s = worker.serve(&task, fragment).await;
-    let to = worker.time().await?;
+    telling.to = Some(worker.time().await?);
     let host = &worker.world.hosts[worker.host].name;
-    say(&json!({
-        "request": task.request, "variant": task.variant, "fragment": task.fragment,
-        "host": host, "from": from, "to": to, "took_s": took_s,
-    }));
     Ok(Json(json!({"host": host, "took_s": took_s})))
 }
 

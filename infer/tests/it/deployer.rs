@@ -156,13 +156,13 @@ fn world_file() -> String {
     example("small.toml").to_str().expect("text").to_owned()
 }
 
-fn serve(folder: &Path, listen: &str, more: &[&str]) -> (Program, String) {
+fn serve(folder: &Path, listen: &str, policy: &str, more: &[&str]) -> (Program, String) {
     let world = world_file();
     let folder = folder.to_str().expect("text");
     let mut command = infer(&[
         "serve",
         "--policy",
-        "greedy",
+        policy,
         "--world",
         &world,
         "--listen",
@@ -177,7 +177,7 @@ fn serve(folder: &Path, listen: &str, more: &[&str]) -> (Program, String) {
 }
 
 impl Chain {
-    fn start() -> Self {
+    fn start(policy: &'static str) -> Self {
         let (world, file) = (small(), world_file());
         let mut command = Command::new(env!("CARGO_BIN_EXE_virtual-azure"));
         command.args(["--world", &file, "--listen", "127.0.0.1:0", "--plain"]);
@@ -185,7 +185,7 @@ impl Chain {
         let azure = Program::start(command);
         let azure_url = azure.url("listening on ");
         let folder = tempfile::tempdir().expect("a folder");
-        let (service, service_url) = serve(folder.path(), "127.0.0.1:0", &[]);
+        let (service, service_url) = serve(&folder.path().join("log"), "127.0.0.1:0", policy, &[]);
         let worker = |name: &str| {
             let mut command = Command::new(built("worker"));
             command.args(["--world", &file, "--host", name, "--listen", "127.0.0.1:0"]);
@@ -222,12 +222,24 @@ impl Chain {
         command.args(["--azure", &self.azure, "--group", GROUP]);
         command.args(["--requests", &requests.to_string()]);
         command.args(["--rate", "2", "--speed", SPEED]);
+        let notes = std::fs::File::create(self.folder.path().join("notes"));
         command
+            .stderr(notes.expect("a file"))
             .env("AZURE_AUTHORITY_HOST", &self.azure)
             .env("AZURE_TENANT_ID", "00000000-0000-0000-0000-000000000002")
             .env("AZURE_CLIENT_ID", "deployer")
             .env("AZURE_CLIENT_SECRET", "virtual-secret");
         command
+    }
+
+    /// The folder of the decision log.
+    fn log(&self) -> PathBuf {
+        self.folder.path().join("log")
+    }
+
+    /// What the deployer has said on standard error.
+    fn notes(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("notes")).expect("text")
     }
 
     fn azure(&self, path: &str) -> Value {
@@ -236,7 +248,8 @@ impl Chain {
 
     /// The decisions of the log, the oldest first.
     fn decisions(&self) -> Vec<Value> {
-        let folder = self.folder.path().to_str().expect("text");
+        let folder = self.log();
+        let folder = folder.to_str().expect("text");
         let output = run(&["log", "export", folder, "--kind", "decision"], b"");
         assert!(output.status.success(), "{output:?}");
         let text = String::from_utf8(output.stdout).expect("text");
@@ -245,9 +258,10 @@ impl Chain {
         lines.map(|line| record(line)["response"].take()).collect()
     }
 
-    /// Every run that a worker has answered.
-    fn runs(&self) -> Vec<Value> {
-        self.workers.iter().flat_map(Program::objects).collect()
+    /// Every run of a worker: those that it has answered, and those that were lost.
+    fn runs(&self) -> (Vec<Value>, Vec<Value>) {
+        let runs = self.workers.iter().flat_map(Program::objects);
+        runs.partition(|run| run["to"].is_string())
     }
 }
 
@@ -314,7 +328,11 @@ fn check_placements(chain: &Chain, answered: &BTreeMap<u64, Value>, lost: bool) 
             decided.insert((id.to_owned(), request), deployment.clone());
         }
     }
-    let runs = chain.runs();
+    let (runs, broken) = chain.runs();
+    assert!(lost || broken.is_empty(), "{broken:?}");
+    // A host that is off is not sent to, so nobody refuses.
+    let notes = chain.notes();
+    assert!(lost || notes.is_empty(), "{notes}");
     let mut fragments = 0;
     for (&request, line) in answered {
         let id = line["decision"].as_str().expect("an id").to_owned();
@@ -352,7 +370,7 @@ fn time(value: &Value) -> Timestamp {
 fn check_power(chain: &Chain) {
     let log = chain.azure("log");
     let entries = log["entries"].as_array().expect("a list");
-    for run in chain.runs() {
+    for run in chain.runs().0 {
         let (from, to) = (time(&run["from"]), time(&run["to"]));
         let mut off = !chain
             .world
@@ -439,12 +457,32 @@ fn fragments(answered: &BTreeMap<u64, Value>) -> usize {
 
 fn chain(language: Language) {
     const REQUESTS: usize = 30;
-    let chain = Chain::start();
+    let chain = Chain::start("greedy");
     let mut deployer = Program::start(chain.deployer(language, REQUESTS));
     let answered = answered(&mut deployer, REQUESTS);
     check_placements(&chain, &answered, false);
     check_power(&chain);
     check_drift(&chain, REQUESTS, fragments(&answered));
+}
+
+/// Hosts are turned on and off at random, again and again: what is on them is waited for.
+fn restless(language: Language) {
+    const REQUESTS: usize = 60;
+    let chain = Chain::start("random");
+    let mut deployer = Program::start(chain.deployer(language, REQUESTS));
+    let answered = answered(&mut deployer, REQUESTS);
+    check_placements(&chain, &answered, false);
+    check_power(&chain);
+}
+
+#[test]
+fn the_deployer_in_python_waits_for_what_is_on_hosts_that_are_turned_off() {
+    restless(Language::Python);
+}
+
+#[test]
+fn the_deployer_in_rust_waits_for_what_is_on_hosts_that_are_turned_off() {
+    restless(Language::Rust);
 }
 
 #[test]
@@ -460,7 +498,7 @@ fn the_chain_with_the_deployer_in_rust() {
 /// A worker dies, and then the service, which is started anew: no request is lost.
 fn trouble(language: Language) {
     const REQUESTS: usize = 40;
-    let mut chain = Chain::start();
+    let mut chain = Chain::start("greedy");
     let mut deployer = Program::start(chain.deployer(language, REQUESTS));
     for _ in 0..7 {
         deployer.line();
@@ -473,7 +511,7 @@ fn trouble(language: Language) {
     }
     chain.service.kill();
     let address = chain.service_url.trim_start_matches("http://").to_owned();
-    (chain.service, _) = serve(chain.folder.path(), &address, &[]);
+    (chain.service, _) = serve(&chain.log(), &address, "greedy", &[]);
     let answered = answered(&mut deployer, REQUESTS);
     check_placements(&chain, &answered, true);
     check_power(&chain);
@@ -511,7 +549,7 @@ fn haste(language: Language) {
         "--rate-limits-burst-s",
         "1",
     ];
-    let (_service, url) = serve(folder.path(), "127.0.0.1:0", &few);
+    let (_service, url) = serve(folder.path(), "127.0.0.1:0", "greedy", &few);
     let world = world_file();
     let mut command = Command::new(built("worker"));
     command.args([
@@ -563,7 +601,7 @@ fn the_deployer_in_rust_waits_as_it_is_told_to() {
 #[test]
 fn deployers_say_what_is_wrong() {
     let folder = tempfile::tempdir().expect("a folder");
-    let (_service, url) = serve(folder.path(), "127.0.0.1:0", &[]);
+    let (_service, url) = serve(folder.path(), "127.0.0.1:0", "greedy", &[]);
     let world = world_file();
     let other = folder.path().join("other.toml");
     let text = std::fs::read_to_string(&world).expect("readable");
