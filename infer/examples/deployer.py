@@ -52,6 +52,14 @@ class Lost(Exception):
         self.place = place
 
 
+def read(path):
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read()
+    except OSError as error:
+        raise Refused(error) from error
+
+
 def note(text):
     print(text, file=sys.stderr, flush=True)
 
@@ -86,27 +94,34 @@ def ask(method, url, body=None, token=None):
 
 
 class Azure:
-    """Turns VMs on and off through the Resource Manager, with the credentials in the environment."""
+    """Turns VMs on and off through the Resource Manager, as a service principal."""
 
     def __init__(self, url, group):
-        self.url, self.vms = url, f"{url}{group}/providers/Microsoft.Compute/virtualMachines"
-
-    def turn(self, vm, on):
-        verb = "start" if on else "deallocate"
-        ask("POST", f"{self.vms}/{vm}/{verb}?api-version=2024-07-01", token=self.token())
-
-    def token(self):
+        self.vms = f"{url.rstrip('/')}{group}/providers/Microsoft.Compute/virtualMachines"
+        try:
+            tenant, client, secret = (
+                os.environ[f"AZURE_{name}"] for name in ("TENANT_ID", "CLIENT_ID", "CLIENT_SECRET")
+            )
+        except KeyError as error:
+            raise Refused(f"--azure: the environment has no {error.args[0]}") from error
         authority = os.environ.get("AZURE_AUTHORITY_HOST", "https://login.microsoftonline.com")
+        self.tokens = f"{authority.rstrip('/')}/{tenant}/oauth2/v2.0/token"
         form = {
             "grant_type": "client_credentials",
-            "client_id": os.environ["AZURE_CLIENT_ID"],
-            "client_secret": os.environ["AZURE_CLIENT_SECRET"],
+            "client_id": client,
+            "client_secret": secret,
             "scope": "https://management.azure.com/.default",
         }
-        url = f"{authority.rstrip('/')}/{os.environ['AZURE_TENANT_ID']}/oauth2/v2.0/token"
-        data = urllib.parse.urlencode(form).encode()
-        with urllib.request.urlopen(url, data, timeout=ANSWER_LIMIT_S) as answer:
-            return json.load(answer)["access_token"]
+        self.form = urllib.parse.urlencode(form).encode()
+
+    def turn(self, vm, on):
+        try:
+            with urllib.request.urlopen(self.tokens, self.form, ANSWER_LIMIT_S) as answer:
+                token = json.load(answer)["access_token"]
+        except NO_ANSWER as error:
+            raise Refused(f"{self.tokens}: {error}") from error
+        verb = "start" if on else "deallocate"
+        ask("POST", f"{self.vms}/{vm}/{verb}?api-version=2024-07-01", token=token)
 
 
 class Host:
@@ -124,8 +139,8 @@ class Deployer:
 
     def __init__(self, args, world):
         self.args, self.world, self.began = args, world, time.monotonic()
-        self.token = open(args.token_file).read().strip() if args.token_file else None
-        self.azure = Azure(args.azure.rstrip("/"), args.group) if args.azure else None
+        self.token = read(args.token_file).strip() if args.token_file else None
+        self.azure = Azure(args.azure, args.group) if args.azure else None
         self.lock = threading.RLock()
         self.requests = {}  # those that have arrived and not ended, as the service is told of them
         self.runs = {}  # how they are deployed; those that are not here wait
@@ -364,10 +379,9 @@ class Deployer:
 
 def main(args):
     try:
-        with open(args.world, "rb") as file:
-            world = tomllib.load(file)
-    except (OSError, tomllib.TOMLDecodeError) as error:
-        raise Refused(f"--world {args.world}: {error}") from error
+        world = tomllib.loads(read(args.world))
+    except tomllib.TOMLDecodeError as error:
+        raise Refused(f"{args.world}: {error}") from error
     chance, done = random.Random(args.seed), threading.Event()
     deployer = Deployer(args, world)
     deployer.put()

@@ -65,46 +65,51 @@ impl Http {
     }
 }
 
-/// Turns VMs on and off through the Resource Manager, with the credentials in the environment.
+/// Turns VMs on and off through the Resource Manager, as a service principal.
 pub(super) struct Azure {
     vms: String,
+    tokens: String,
+    /// What a token is asked for with.
+    form: String,
 }
 
 impl Azure {
     /// The VMs of a resource group, whose id is `/subscriptions/S/resourceGroups/G`.
-    pub(super) fn new(url: &str, group: &str) -> Self {
+    pub(super) fn new(url: &str, group: &str) -> Result<Self> {
+        let variable = |name: &str| {
+            let value = std::env::var(name);
+            value.with_context(|| format!("--azure: the environment has no {name}"))
+        };
+        let (tenant, authority) = (
+            variable("AZURE_TENANT_ID")?,
+            variable("AZURE_AUTHORITY_HOST"),
+        );
+        let authority = authority.unwrap_or("https://login.microsoftonline.com".into());
         let url = url.trim_end_matches('/');
-        let vms = format!("{url}{group}/providers/Microsoft.Compute/virtualMachines");
-        Self { vms }
+        Ok(Self {
+            vms: format!("{url}{group}/providers/Microsoft.Compute/virtualMachines"),
+            tokens: format!(
+                "{}/{tenant}/oauth2/v2.0/token",
+                authority.trim_end_matches('/')
+            ),
+            form: url::form_urlencoded::Serializer::new(String::new())
+                .append_pair("grant_type", "client_credentials")
+                .append_pair("client_id", &variable("AZURE_CLIENT_ID")?)
+                .append_pair("client_secret", &variable("AZURE_CLIENT_SECRET")?)
+                .append_pair("scope", "https://management.azure.com/.default")
+                .finish(),
+        })
     }
 
     pub(super) fn turn(&self, http: &Http, vm: &str, on: bool) -> Result<()> {
+        let kind = "application/x-www-form-urlencoded";
+        let tokens = http.0.post(&self.tokens).header("content-type", kind);
+        let answer = http.ask(tokens.body(self.form.clone()))?;
+        let answer: Value = serde_json::from_slice(&answer)?;
+        let token = answer["access_token"].as_str().context("no token")?;
         let verb = if on { "start" } else { "deallocate" };
         let url = format!("{}/{vm}/{verb}?api-version=2024-07-01", self.vms);
-        let request = http.0.post(url).bearer_auth(self.token(http)?).body("");
-        http.ask(request).map(drop)
-    }
-
-    fn token(&self, http: &Http) -> Result<String> {
-        let variable = |name: &str| std::env::var(name).context(name.to_owned());
-        let authority = variable("AZURE_AUTHORITY_HOST");
-        let authority = authority.unwrap_or("https://login.microsoftonline.com".into());
-        let form = url::form_urlencoded::Serializer::new(String::new())
-            .append_pair("grant_type", "client_credentials")
-            .append_pair("client_id", &variable("AZURE_CLIENT_ID")?)
-            .append_pair("client_secret", &variable("AZURE_CLIENT_SECRET")?)
-            .append_pair("scope", "https://management.azure.com/.default")
-            .finish();
-        let (authority, tenant) = (
-            authority.trim_end_matches('/'),
-            variable("AZURE_TENANT_ID")?,
-        );
-        let request = http
-            .0
-            .post(format!("{authority}/{tenant}/oauth2/v2.0/token"));
-        let kind = "application/x-www-form-urlencoded";
-        let answer = http.ask(request.header("content-type", kind).body(form))?;
-        let answer: Value = serde_json::from_slice(&answer)?;
-        Ok(answer["access_token"].as_str().context("no token")?.into())
+        http.ask(http.0.post(url).bearer_auth(token).body(""))
+            .map(drop)
     }
 }

@@ -98,7 +98,9 @@ impl Deployer {
         let this = Self {
             http: Http::new()?,
             service: Service::new(&args, &world)?,
-            azure: azure.map(|(url, group)| Azure::new(url, group)),
+            azure: azure
+                .map(|(url, group)| Azure::new(url, group))
+                .transpose()?,
             known: Mutex::default(),
             world,
             ended,

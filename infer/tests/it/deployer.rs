@@ -30,10 +30,15 @@ enum Language {
 }
 
 impl Language {
-    /// The program, without arguments.
+    /// The deployer, without arguments.
     fn program(self) -> Command {
+        self.example("deployer")
+    }
+
+    /// A program of the examples, without arguments.
+    fn example(self, name: &str) -> Command {
         match self {
-            Self::Rust => Command::new(built("deployer")),
+            Self::Rust => Command::new(built(name)),
             Self::Python => {
                 let python = std::env::var("PYTHON").unwrap_or_else(|_| "python3".into());
                 let probe = Command::new(&python)
@@ -45,7 +50,7 @@ impl Language {
                      install it, or name another with PYTHON"
                 );
                 let mut command = Command::new(python);
-                command.arg(example("deployer.py"));
+                command.arg(example(&format!("{name}.py")));
                 command
             }
         }
@@ -539,6 +544,21 @@ fn output(language: Language, arguments: &[&str]) -> Output {
     command.output().expect("it ends")
 }
 
+/// Workers that are up, whatever becomes of VMs.
+fn workers() -> (Program, Vec<String>) {
+    let mut command = Command::new(built("worker"));
+    let world = world_file();
+    command.args(["--world", &world, "--listen", "127.0.0.1:0"]);
+    command.args(["--speed", SPEED]);
+    let workers = Program::start(command);
+    let url = |host: &twin::world::HostSpec| workers.url(&format!("{} at ", host.name));
+    let urls: Vec<String> = small().hosts.iter().map(url).collect();
+    for url in &urls {
+        wait_for("the worker", || agent().get(url).call().is_ok());
+    }
+    (workers, urls)
+}
+
 /// A service that is asked more often than it lets anyone says when to come back.
 fn haste(language: Language) {
     const REQUESTS: usize = 5;
@@ -551,21 +571,7 @@ fn haste(language: Language) {
     ];
     let (_service, url) = serve(folder.path(), "127.0.0.1:0", "greedy", &few);
     let world = world_file();
-    let mut command = Command::new(built("worker"));
-    command.args([
-        "--world",
-        &world,
-        "--listen",
-        "127.0.0.1:0",
-        "--speed",
-        SPEED,
-    ]);
-    let workers = Program::start(command);
-    let host = |host: &twin::world::HostSpec| workers.url(&format!("{} at ", host.name));
-    let urls: Vec<String> = small().hosts.iter().map(host).collect();
-    for url in &urls {
-        wait_for("the worker", || agent().get(url).call().is_ok());
-    }
+    let (_workers, urls) = workers();
     let mut command = language.program();
     command.args(["--world", &world, "--service", &url, "--rate", "5"]);
     command.args(["--speed", SPEED, "--requests", &REQUESTS.to_string()]);
@@ -644,5 +650,36 @@ fn deployers_say_what_is_wrong() {
             well && told.contains("\"answered\":"),
             "{language:?}: {told}"
         );
+    }
+}
+
+#[test]
+fn the_smallest_deployers_place_a_request_of_each_application() {
+    let world = world_file();
+    let (workers, urls) = workers();
+    let folder = tempfile::tempdir().expect("a folder");
+    let (_service, url) = serve(folder.path(), "127.0.0.1:0", "greedy", &[]);
+    for language in [Language::Python, Language::Rust] {
+        let before = workers.objects().len();
+        let mut command = language.example("place");
+        command
+            .args([&world, &url])
+            .args(&urls)
+            .env("NO_PROXY", "*")
+            .env("no_proxy", "*");
+        let output = command.output().expect("it ends");
+        assert!(output.status.success(), "{language:?}: {output:?}");
+        let text = String::from_utf8(output.stdout).expect("text");
+        let read = |line| serde_json::from_str(line).expect("JSON");
+        let deployments: Vec<Value> = text.lines().map(read).collect();
+        assert_eq!(deployments.len(), small().applications.len(), "{text}");
+        // The workers say so in their own time.
+        let fragments: usize = deployments
+            .iter()
+            .map(|d| d["hosts"].as_array().map_or(0, Vec::len))
+            .sum();
+        wait_for("the runs", || workers.objects().len() == before + fragments);
+        let fleet = get(&format!("{url}/v1/fleet?view=summary"));
+        assert_eq!(fleet["totals"]["requests"], 0, "{fleet}");
     }
 }
