@@ -437,7 +437,7 @@ fn check_drift(chain: &Chain, requests: usize, fragments: usize) {
     assert_eq!(overall["response"]["count"], requests, "{drift}");
     // A fragment whose inputs are on their way in the twin has ended before it is thought to start.
     let durations = overall["duration"]["count"].as_u64().expect("a number");
-    assert!(durations as usize <= fragments && durations > 0, "{drift}");
+    assert!(0 < durations && durations <= fragments as u64, "{drift}");
     for (quantity, most) in [
         ("utilization", 0.5),
         ("power", 5.0),
