@@ -4,7 +4,8 @@
     python infer/tests/control/closed_loop.py --programs target/release [--worlds scinet-16]
 
 `infer control --apply` runs the VMs of a virtual Azure with what `infer serve` decides by the model
-under models/: in steps, where time stands while it looks and acts, and with clocks that run.
+under models/: in steps, where time stands at a boundary or just behind it while the loop looks and
+acts, and with clocks that run.
 Episodes are lines of OUT/episodes.jsonl as they end; what is there already, of the same programs,
 model and world, is not run again, so that a run can be ended and go on, or be made in parts.
 """
@@ -98,18 +99,13 @@ def build_of(arguments, world):
 
 
 def clock_of(text):
-    """The speed that a clock runs at, or None for steps."""
-    if text == "stepped":
-        return None
-    speed = float(text)
+    """The name of a clock: steps, or a speed."""
+    if text in ("stepped", "after"):
+        return text
+    speed = float(text.removesuffix("x"))
     if not 0.1 <= speed <= 10_000:
-        raise argparse.ArgumentTypeError("must be stepped, or a speed from 0.1 to 10000")
-    return speed
-
-
-def name_of(speed):
-    """As episodes have it."""
-    return "stepped" if speed is None else f"{speed:g}x"
+        raise ValueError(f"{text}: must be stepped, after, or a speed from 0.1 to 10000")
+    return f"{speed:g}x"
 
 
 class Teller:
@@ -143,34 +139,34 @@ def known_episodes(path):
 def measure(arguments, worlds, known, path):
     """Runs the episodes that are missing, as long as time is left."""
     wanted = [
-        (world, speed, seed)
-        for speed in arguments.clocks
+        (world, clock, seed)
+        for clock in arguments.clocks
         for world in worlds
         for seed in world.seeds
     ]
     builds = {world.name: build_of(arguments, world) for world in worlds}
     missing = [
-        (world, speed, seed)
-        for world, speed, seed in wanted
-        if known.get((world.name, name_of(speed), world.intervals, seed), {}).get("build")
+        (world, clock, seed)
+        for world, clock, seed in wanted
+        if known.get((world.name, clock, world.intervals, seed), {}).get("build")
         != builds[world.name]
     ]
     tell, began = Teller(len(missing)), time.monotonic()
     with path.open("a") as out:
-        for world, speed, seed in missing:
+        for world, clock, seed in missing:
             if arguments.limit_s is not None and time.monotonic() - began > arguments.limit_s:
                 break
-            label = f"{world.name}, {name_of(speed)}, seed {seed}"
+            label = f"{world.name}, {clock}, seed {seed}"
             try:
                 found = episode.run(
-                    arguments.programs, world, seed, speed, lambda share, of=label: tell(of, share)
+                    arguments.programs, world, seed, clock, lambda share, of=label: tell(of, share)
                 )
             except Failure as failure:
                 raise Failure(f"{label}: {failure}") from None
-            found |= {"clock": name_of(speed), "build": builds[world.name]}
+            found |= {"clock": clock, "build": builds[world.name]}
             out.write(json.dumps(found, sort_keys=True) + "\n")
             out.flush()
-            known[world.name, found["clock"], world.intervals, seed] = found
+            known[world.name, clock, world.intervals, seed] = found
             tell.done += 1
     return len(missing) - tell.done
 
@@ -181,7 +177,7 @@ def summarize(arguments, worlds, known):
     differences = {}
     for world in worlds:
         clocks, differences[world.name] = {}, {}
-        for name in map(name_of, arguments.clocks):
+        for name in arguments.clocks:
             found = {
                 seed: known[world.name, name, world.intervals, seed]
                 for seed in world.seeds
@@ -203,6 +199,9 @@ def summarize(arguments, worlds, known):
                 "intervals": world.intervals,
                 "interval_s": interval_s,
                 "in_process": compare.estimate(near),
+                "in_process_hosts": compare.estimate(
+                    [qos["hosts_billed_mean"] for qos in world.reference.values()]
+                ),
                 "committed": world.committed,
                 "clocks": clocks,
             }
@@ -216,8 +215,8 @@ def arguments_of():
                         help="folder with infer and virtual-azure")
     parser.add_argument("--trainer", type=Path, help="the program trainer [that of --programs]")
     parser.add_argument("--worlds", default="scinet-16,azure-llm", help="names, with commas")
-    parser.add_argument("--clocks", default="stepped,30,100",
-                        help="stepped, or speeds, with commas")
+    parser.add_argument("--clocks", default="stepped,after,30,100",
+                        help="stepped, after, or speeds, with commas")
     parser.add_argument("--seeds", type=int, help="how many [those of the committed evaluation]")
     parser.add_argument("--first-seed", type=int, help="the first [that of the evaluation]")
     parser.add_argument("--intervals", type=int,
@@ -225,13 +224,13 @@ def arguments_of():
     parser.add_argument("--limit-s", type=float, help="begin no episode after so much time")
     parser.add_argument("--out", type=Path, default=ROOT / "runs/control-loop")
     parser.add_argument("--check", action="store_true",
-                        help="fail unless in steps all is the same, and every mean is within")
+                        help="fail unless every episode in steps is the same to the last bit")
     arguments = parser.parse_args()
     arguments.programs = arguments.programs.resolve()
     arguments.trainer = (arguments.trainer or arguments.programs / "trainer").resolve()
     try:
         arguments.clocks = [clock_of(text) for text in arguments.clocks.split(",")]
-    except (ValueError, argparse.ArgumentTypeError) as error:
+    except ValueError as error:
         parser.error(f"--clocks: {error}")
     for program in (arguments.programs / "infer", arguments.programs / "virtual-azure",
                     arguments.trainer):
@@ -241,12 +240,12 @@ def arguments_of():
 
 
 def passed(results):
-    """Whether every clock reproduces the loop in process."""
+    """Whether the loop in steps is the loop in process."""
     return all(
-        found["within_ci95"]
-        and (name != "stepped" or found["identical_episodes"] == found["seeds"])
+        found["identical_episodes"] == found["seeds"]
         for world in results["worlds"].values()
         for name, found in world["clocks"].items()
+        if name == "stepped"
     )
 
 

@@ -14,7 +14,16 @@ import processes
 from processes import Virtual
 
 STEP_LIMIT_S = 60
+ATTEMPTS = 3
+# The exit code where something could not be reached.
+UNAVAILABLE = 69
+JUST_S = 1e-6
 POLL_S = 0.02
+
+
+def speed_of(clock):
+    """The speed of the clock of a name; None if it goes in steps."""
+    return None if clock in ("stepped", "after") else float(clock.removesuffix("x"))
 
 
 def pause(limit_s):
@@ -30,24 +39,27 @@ def memory():
     return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 
 
-def run(programs, world, seed, speed, tell):
-    """Runs the episode of `seed`; `speed` is that of the clock, or None for a stepped one."""
-    clock = ["--clock", "stepped"] if speed is None else ["--speed", speed, "--hold"]
+def run(programs, world, seed, clock, tell):
+    """Runs the episode of `seed` with the `clock` of a name."""
+    speed = speed_of(clock)
+    flags = ["--clock", "stepped"] if speed is None else ["--speed", speed, "--hold"]
     began = time.monotonic()
     with tempfile.TemporaryDirectory(dir=memory()) as folder:
         with processes.service(programs, world.model, folder) as serve:
             decides = serve.address(pause)
             azure = processes.virtual_azure(
-                programs, world.name, seed, world.intervals, clock, decides, folder
+                programs, world.name, seed, world.intervals, flags, decides, folder
             )
             with azure:
                 cloud = Virtual(azure, azure.address(pause), Path(folder) / "ca.pem")
                 interval_s = cloud.call("clock")["interval_ns"] / 1e9
-                drive = stepped if speed is None else running
                 loop = Loop(
                     programs, world.name, interval_s, world.intervals, decides, cloud, folder
                 )
-                reports = drive(loop, speed, tell)
+                if speed is None:
+                    reports = in_steps(loop, clock, tell)
+                else:
+                    reports = running(loop, speed, tell)
                 serve.check()
                 qos = cloud.call("qos?of=episode")
                 calls = cloud.log()
@@ -89,19 +101,32 @@ class Loop:
         )
 
 
-def stepped(loop, _speed, tell):
-    """Time stands at each boundary until the control loop, a process of its own, has acted."""
+def in_steps(loop, clock, tell):
+    """Time stands until the control loop, a process of its own, has acted.
+
+    It stands at each boundary; with the clock `after` just behind it, when what waited is placed.
+    """
     reports = []
     while True:
         at = loop.cloud.call("advance", {"until_next_epoch": True, "to_s": loop.end_s})
         if at["epoch"] is None:
             return reports
         tell(at["now_s"] / loop.end_s)
+        if clock == "after":
+            loop.cloud.call("advance", {"by_s": JUST_S})
+        reports += one_interval(loop)
+
+
+def one_interval(loop):
+    """The reports of a control loop that acts once; where it could not look, it looks again."""
+    reports = []
+    for _ in range(ATTEMPTS):
         with loop.control(1, "--once") as step:
-            step.wait(STEP_LIMIT_S)
+            step.wait(STEP_LIMIT_S, (0, UNAVAILABLE))
             reports += told(step)
-            if reports[-1]["outcome"]["kind"] != "acted":
-                raise step.failure(f"at {at['now_s']} s: {reports[-1]['outcome']}")
+            if reports and reports[-1]["outcome"]["kind"] == "acted":
+                return reports
+    raise step.failure(f"did not act in {ATTEMPTS} attempts")
 
 
 def running(loop, speed, tell):

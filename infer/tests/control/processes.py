@@ -66,13 +66,13 @@ class Process:
         if (code := self.process.poll()) is not None:
             raise self.failure(f"ended with exit code {code}")
 
-    def wait(self, limit_s):
-        """Waits for an end without an error."""
+    def wait(self, limit_s, accepted=(0,)):
+        """Waits for an end with an exit code that is accepted."""
         try:
             code = self.process.wait(limit_s)
         except subprocess.TimeoutExpired:
             raise self.failure(f"goes on after {limit_s} s") from None
-        if code != 0:
+        if code not in accepted:
             raise self.failure(f"ended with exit code {code}")
 
     def end(self):
@@ -168,9 +168,9 @@ def write_config(cloud, folder, interval_s, speed):
     """The configuration of the control loop where virtual time is `speed` times faster than real.
 
     No guardrail binds, so that what is decided is what is done, as in process. What is read is
-    never old, so that no reading is mistrusted. Metrics are not read: their times are virtual, those
-    of the control loop real. Azure's budget of calls refills in virtual time, and so does the
-    loop's.
+    never old, so that no reading is mistrusted. Metrics are not read: their times are virtual,
+    those of the control loop real. Azure's budget of calls refills in virtual time, and so does
+    the loop's.
     """
     folder = Path(folder)
     real_s = interval_s / speed
