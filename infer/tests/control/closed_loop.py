@@ -13,6 +13,7 @@ model and world, is not run again, so that a run can be ended and go on, or be m
 import argparse
 import hashlib
 import json
+import signal
 import subprocess
 import sys
 import tempfile
@@ -251,6 +252,8 @@ def passed(results):
 
 def main():
     """Measures what is missing and writes what there is."""
+    # Whoever ends this ends its processes too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     arguments = arguments_of()
     arguments.out.mkdir(parents=True, exist_ok=True)
     path = arguments.out / "episodes.jsonl"

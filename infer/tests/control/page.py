@@ -29,9 +29,9 @@ def markdown(results):
         "Requests are placed as they arrive at any speed: the virtual Azure waits for the service.",
         "`scinet-16` gathers them at boundaries.",
         "In process and in steps the model turns VMs on and off while they wait.",
-        "With a clock that runs they are placed before the loop looks, and a model that sees nothing"
-        " wait keeps fewer VMs on: the steps just behind the boundary, where nothing acts late, show"
-        " the same.",
+        "With a clock that runs they are placed before the loop looks, and a model that sees none"
+        " wait keeps fewer VMs on: the steps just behind the boundary, where nothing acts late,"
+        " show the same.",
         "`azure-llm` places each request as it arrives, with one clock as with the other.",
         "",
         "The machine had other work beside the runs.",

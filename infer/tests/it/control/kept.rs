@@ -178,15 +178,15 @@ fn the_loop_and_a_deployer_keep_one_fleet() {
     let world = small();
     let cloud = Virtual::start(Options {
         seed: 11,
-        intervals: Some(24),
+        intervals: Some(40),
         deployer: DeployerChoice::Outside,
         ..Options::stepped(Arc::clone(&world))
     });
     let mut service = kept_service(&world);
     let mut outside = Outside::of(&service);
     let mut controller = keeping(&cloud, &world, &service, true, true);
-    let mut changes = 0;
-    for interval in 0..24 {
+    let mut changes: BTreeMap<String, u32> = BTreeMap::new();
+    for interval in 0..40 {
         to_the_boundary(&cloud, &mut outside);
         match interval {
             // The loop is killed and started again.
@@ -209,7 +209,9 @@ fn the_loop_and_a_deployer_keep_one_fleet() {
         assert_eq!(report.outcome, Outcome::Acted, "{report:?}");
         assert!(report.disputed_hosts.is_empty(), "{report:?}");
         assert!(report.fallback.is_none(), "{report:?}");
-        changes += report.actions.len();
+        for action in &report.actions {
+            *changes.entry(action.change.clone()).or_default() += 1;
+        }
         let (azure, kept) = lives(&cloud, &outside);
         assert_eq!(azure, kept, "interval {interval}: {report:?}");
         let there = cloud.get("state?epoch=boundary");
@@ -217,7 +219,8 @@ fn the_loop_and_a_deployer_keep_one_fleet() {
         assert_eq!(fleet["now_ns"], there["state"]["now_ns"]);
         assert_eq!(requests_of(&fleet["state"]), requests_of(&there["state"]));
     }
-    assert!(changes > 4, "{changes} actions are no test");
+    let done = |change: &str| changes.get(change).copied().unwrap_or(0);
+    assert!(done("start") > 1 && done("deallocate") > 1, "{changes:?}");
 }
 
 #[test]
