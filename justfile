@@ -128,6 +128,14 @@ kill n="100":
 control-faults intervals="1000":
     CONTROL_FAULTS_INTERVALS={{ intervals }} cargo test -p infer --test it -- control::faults --nocapture
 
+# Fuzz one target for some seconds; needs nightly Rust and cargo-fuzz (infer/fuzz/README.md)
+fuzz target seconds="60" *args:
+    infer/fuzz/run.sh {{ target }} {{ seconds }} {{ args }}
+
+# Fuzz every target for some seconds each
+fuzz-all seconds="600":
+    for target in infer/fuzz/fuzz_targets/*.rs; do infer/fuzz/run.sh "$(basename "$target" .rs)" {{ seconds }}; done
+
 # Known vulnerabilities among the dependencies; fetches the advisory database
 advisories:
     cargo deny --locked check advisories

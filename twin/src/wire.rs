@@ -45,7 +45,7 @@ pub use fleet::{
     TelemetryResponse,
 };
 pub use outcomes::{MAX_OUTCOMES, OutcomeReport, OutcomesRequest, OutcomesResponse};
-pub use read::{bounded, check_schema, from_json, present};
+pub use read::{bounded, check_schema, from_json, present, shorten};
 
 /// The version of the schema that this module reads and writes.
 pub const SCHEMA: u32 = 1;

@@ -68,7 +68,7 @@ pub(super) async fn explain(
     let explained = match (parameter("id", id), asked) {
         (Ok(id), Ok(Query(asked))) => app.explain(&id, &asked).await,
         (Err(refusal), _) => Err(refusal),
-        (_, Err(error)) => Err(Refusal::in_parameter("query", error.body_text())),
+        (_, Err(error)) => Err(Refusal::in_query(&error)),
     };
     match explained {
         Ok(body) => json(StatusCode::OK, body),

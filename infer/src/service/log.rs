@@ -201,8 +201,8 @@ impl App {
 
 impl List {
     fn of(uri: &Uri) -> Result<Self, Refusal> {
-        let Query(query) = Query::<ListQuery>::try_from_uri(uri)
-            .map_err(|error| Refusal::in_parameter("query", error.body_text()))?;
+        let Query(query) =
+            Query::<ListQuery>::try_from_uri(uri).map_err(|error| Refusal::in_query(&error))?;
         let after = match &query.after {
             None => None,
             Some(text) => Some(text.parse().map_err(|error: twin::decision_log::NoId| {

@@ -1,12 +1,13 @@
 //! What goes wrong, as problem documents (RFC 9457).
 
 use std::collections::BTreeMap;
+use std::error::Error as _;
 
 use axum::extract::Path;
-use axum::extract::rejection::PathRejection;
+use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use twin::wire::{Problem, WireError, WireErrorKind};
+use twin::wire::{Problem, WireError, WireErrorKind, shorten};
 use utoipa::openapi::{ContentBuilder, Header, Ref, RefOr, ResponseBuilder};
 use utoipa::{IntoResponses, ToSchema};
 
@@ -58,6 +59,18 @@ impl Refusal {
         Self {
             kind: Some(NO_SUCH_PARAMETER),
             ..Self::in_field(name, problem)
+        }
+    }
+
+    /// What is wrong with a query: names the parameter, as far as one is at fault.
+    pub(super) fn in_query(error: &QueryRejection) -> Self {
+        type Located = serde_path_to_error::Error<serde::de::value::Error>;
+        let located = error.source().and_then(|e| e.downcast_ref::<Located>());
+        match located.map(|located| (located.path().to_string(), located.inner())) {
+            Some((name, inner)) if !matches!(name.trim(), "" | ".") => {
+                Self::in_parameter(shorten(name), shorten(inner.to_string()))
+            }
+            _ => Self::in_parameter("query", shorten(error.body_text())),
         }
     }
 

@@ -19,6 +19,7 @@ mod models;
 mod openapi;
 mod operations;
 mod program;
+mod refusals;
 mod round_trip;
 mod secure;
 mod support;

@@ -96,8 +96,9 @@ impl Live {
     ) -> Result<(), Ignored> {
         let slot = self.slot(id)?;
         if let Some(known) = self.state.requests[slot as usize].deployed {
-            let runs = (known.first..).map(|place| self.state.fragments[place as usize].host);
-            if known.variant == variant && runs.zip(hosts).all(|(a, b)| a == *b) {
+            let known_hosts = self.state.fragments.iter().skip(known.first as usize);
+            let mut same = hosts.iter().zip(known_hosts);
+            if known.variant == variant && same.all(|(host, run)| *host == run.host) {
                 return Err(Ignored::Known);
             }
         }

@@ -622,6 +622,18 @@ fn a_delta_costs_the_same_in_a_large_fleet() {
 }
 
 #[test]
+fn a_deployment_that_is_told_twice_is_known() {
+    let world = embedded("scinet-16");
+    let mut live = fresh(&world);
+    // No other request's fragments stand behind its own.
+    let told = [at(0.0, arrived(0)), at(0.0, deployed(0, 0, &[0, 1]))];
+    live.observe(&world, seconds(0.0), &told)
+        .expect("it is true");
+    let again = live.observe(&world, seconds(0.0), &told[1..]);
+    assert_eq!(again.expect("it is true").ignored, [(0, Ignored::Known)]);
+}
+
+#[test]
 fn a_request_that_is_gone_leaves_no_transfer() {
     let world = embedded("scinet-16");
     let request = RequestId(0);

@@ -116,13 +116,28 @@ struct Version {
 /// If it is not JSON or not of the schema; the error names the field.
 pub fn from_json<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, WireError> {
     match serde_json::from_slice(json) {
+        // Fields without their names, which serde would take.
+        Ok(_) if is_list(json) => Err(list()),
         Ok(value) => Ok(value),
+        Err(error) if error.is_data() && is_list(json) => Err(list()),
         Err(error) => {
             if let Ok(version) = serde_json::from_slice::<Version>(json) {
                 check_schema(version.schema)?;
             }
             Err(located::<T>(json, &error))
         }
+    }
+}
+
+fn is_list(json: &[u8]) -> bool {
+    json.trim_ascii_start().starts_with(b"[")
+}
+
+fn list() -> WireError {
+    WireError {
+        kind: WireErrorKind::Schema,
+        field: "body".into(),
+        problem: "is a list, where an object must be".into(),
     }
 }
 
@@ -159,7 +174,8 @@ fn located<'a, T: Deserialize<'a>>(json: &'a [u8], error: &serde_json::Error) ->
 }
 
 /// Cuts what quotes its input to a bounded length.
-pub(super) fn shorten(mut text: String) -> String {
+#[must_use]
+pub fn shorten(mut text: String) -> String {
     if let Some((end, _)) = text.char_indices().nth(PROBLEM_CHARS) {
         text.truncate(end);
         text.push('…');
@@ -207,6 +223,7 @@ mod tests {
                 "other",
             ),
             ("{\"schema\": 1}", WireErrorKind::Schema, "body"),
+            ("[1, {\"name\": 2}]", WireErrorKind::Schema, "body"),
             ("{\"\": 1}", WireErrorKind::Schema, "body"),
             ("{\" \": 1}", WireErrorKind::Schema, "body"),
             ("{\" \"", WireErrorKind::Malformed, "body"),
@@ -218,6 +235,17 @@ mod tests {
                 "{json}: {found}"
             );
         }
+    }
+
+    #[test]
+    fn fields_have_names() {
+        use super::super::OutcomesRequest;
+        assert!(OutcomesRequest::from_json(br#"{"schema": 1, "outcomes": []}"#).is_ok());
+        let found = OutcomesRequest::from_json(b" [1, []]").expect_err("a list");
+        assert_eq!(
+            (found.kind, found.field.as_str()),
+            (WireErrorKind::Schema, "body")
+        );
     }
 
     #[test]
