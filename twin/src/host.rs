@@ -28,7 +28,7 @@ mod containers;
 use std::cmp::Ordering;
 use std::collections::{BinaryHeap, VecDeque};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use smallvec::SmallVec;
 
 use crate::container::{ContainerRun, CpuWork};
@@ -150,6 +150,7 @@ pub(crate) struct Host {
     pub(crate) utilization: f64,
     pub(crate) power_w: f64,
     /// By cap, in ascending order. Most worlds have one or two: they are part of the host.
+    #[serde(deserialize_with = "classes")]
     pub(crate) classes: SmallVec<[CapClass; 1]>,
     pub(crate) ram_mib: f64,
     pub(crate) ram_free_mib: f64,
@@ -281,6 +282,13 @@ impl CapClass {
             self.finish_sum_mi = 0.0;
         }
     }
+}
+
+/// Reads classes as a [`Vec`] is read: by itself, a [`SmallVec`] makes room for as many as the bytes
+/// say that there are.
+fn classes<'de, D: Deserializer<'de>>(from: D) -> Result<SmallVec<[CapClass; 1]>, D::Error> {
+    let list = Vec::deserialize(from)?;
+    Ok(list.into_iter().collect())
 }
 
 impl Host {

@@ -1,7 +1,10 @@
-//! What-if evaluations allocate nothing once their buffers have grown: a counting allocator tells.
+//! What-if evaluations allocate nothing once their buffers have grown, and damaged snapshots nothing
+//! that is not in them: a counting allocator tells.
 
 use std::alloc::System;
+use std::sync::{Mutex, PoisonError};
 
+use sha2::{Digest, Sha256};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use twin::decision::{Decision, Deployment};
 use twin::ids::HostId;
@@ -10,6 +13,7 @@ use twin::policy;
 use twin::simulate::{self, Options};
 use twin::sink::Silent;
 use twin::state::{Epoch, Future, State};
+use twin::snapshot;
 use twin::stream;
 use twin::units::SimTime;
 use twin::what_if::{self, Futures, Horizon};
@@ -17,6 +21,12 @@ use twin::world::World;
 
 /// How often allocations are counted.
 const TIMES: usize = 8;
+
+/// The most bytes that are allocated to read a snapshot of some kilobytes.
+const MOST_BYTES: usize = 16 << 20;
+
+/// All threads are counted together, so that tests take turns.
+static TURN: Mutex<()> = Mutex::new(());
 
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
@@ -79,7 +89,28 @@ fn decisions(observation: &Observation<'_>) -> Vec<Decision> {
 type Evaluation<'a> = dyn Fn(&[Decision]) -> usize + Sync + 'a;
 
 #[test]
+fn lengths_that_a_snapshot_claims_take_no_room() {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let world = World::load("scinet-16").expect("the world is embedded");
+    let bytes = snapshot::encode(&pending(&world).0);
+    let payload = &bytes[9..];
+    // 16,777,216 as bincode writes it, in place of each byte: some of them are lengths of lists.
+    let claim = [252, 0, 0, 0, 1];
+    for at in 0..payload.len() {
+        let changed = [&payload[..at], &claim, &payload[at + 1..]].concat();
+        let check = Sha256::digest(&changed);
+        let damaged = [&[snapshot::VERSION], &check[..8], &changed].concat();
+        let region = Region::new(ALLOCATOR);
+        // It may still be a state: many bytes are numbers.
+        let _ = snapshot::decode(&damaged);
+        let taken = region.change().bytes_allocated;
+        assert!(taken < MOST_BYTES, "byte {at}: {taken} bytes");
+    }
+}
+
+#[test]
 fn evaluations_allocate_nothing_in_the_hot_loop() {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let world = World::load("scinet-16").expect("the world is embedded");
     let (state, epoch) = pending(&world);
     let observation = Observation::new(&world, &state, epoch);
