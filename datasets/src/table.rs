@@ -737,6 +737,23 @@ impl Frame {
         )
     }
 
+    /// The texts of `column`; absent ones are `None`.
+    ///
+    /// # Errors
+    ///
+    /// [`ParquetError`] if the column is missing or has another type.
+    pub fn optional_text(&self, column: &str) -> Result<Vec<Option<String>>, ParquetError> {
+        const EXPECTED: &str = "text";
+        let found = self.column(column, EXPECTED)?;
+        let values = found
+            .str()
+            .map_err(|_| self.wrong_type(column, EXPECTED, found))?;
+        Ok(values
+            .iter()
+            .map(|value| value.map(str::to_owned))
+            .collect())
+    }
+
     /// The byte strings of `column`.
     ///
     /// # Errors

@@ -156,9 +156,13 @@ fn every_row_of_a_running_log_is_in_the_files() {
         vec![Some(2.5); rows.len()]
     );
     check_actions(&place, &rows, exported.actions);
+    check_outcomes(&place, ids[1]);
+}
 
+/// Holds the outcomes against those that were told of `decision`.
+fn check_outcomes(place: &Place, decision: DecisionId) {
     let frame = place.frame(OUTCOMES_FILE);
-    assert_eq!(frame.u64("decision_id").expect("a column"), [ids[1].0; 5]);
+    assert_eq!(frame.u64("decision_id").expect("a column"), [decision.0; 5]);
     assert_eq!(frame.u64("request_id").expect("a column"), [0, 1, 2, 3, 4]);
     assert_eq!(
         frame.flag("answered").expect("a column"),

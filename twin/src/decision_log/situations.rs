@@ -209,7 +209,7 @@ impl<'w> Fleet<'w> {
         // Numbers that were jumped over at a start had no records.
         if !missing.is_multiple_of(JUMP) {
             let before = record.sequence;
-            self.live = Err(format!("records before {before} are damaged or removed"));
+            self.live = Err(format!("records before {before} are missing"));
         }
         let of_fleet = record
             .kind()

@@ -213,7 +213,7 @@ fn a_fleet_goes_on_after_a_crash_and_is_unknown_behind_damage() {
             Ok(next) => assert!(place < 7 && *next == taken[place], "{place}"),
             Err(NoSituation::NoFleet { id, reason }) => {
                 assert!(place >= 7 && *id == taken[place].0, "{place}: {reason}");
-                assert!(reason.contains("damaged or removed"), "{reason}");
+                assert!(reason.contains("are missing"), "{reason}");
             }
             Err(other) => panic!("{other}"),
         }
