@@ -128,7 +128,7 @@ kill n="100":
 control-faults intervals="1000":
     CONTROL_FAULTS_INTERVALS={{ intervals }} cargo test -p infer --test it -- control::faults --nocapture
 
-# The control loop on a virtual Azure beside the loop in process: docs/results/control; half an hour
+# The control loop on a virtual Azure beside the loop in process: docs/results/control; 20 minutes
 control-loop *args:
     cargo build --locked --release -p infer -p trainer --bins
     {{ python }} infer/tests/control/closed_loop.py --programs "$({{ just_executable() }} target-dir)/release" {{ args }}

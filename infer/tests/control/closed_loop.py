@@ -216,7 +216,7 @@ def arguments_of():
                         help="folder with infer and virtual-azure")
     parser.add_argument("--trainer", type=Path, help="the program trainer [that of --programs]")
     parser.add_argument("--worlds", default="scinet-16,azure-llm", help="names, with commas")
-    parser.add_argument("--clocks", default="stepped,after,30,100",
+    parser.add_argument("--clocks", default="stepped,30",
                         help="stepped, after, or speeds, with commas")
     parser.add_argument("--seeds", type=int, help="how many [those of the committed evaluation]")
     parser.add_argument("--first-seed", type=int, help="the first [that of the evaluation]")
