@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::error::LogError;
 use super::frame::MAX_SEQUENCE;
 
-/// Digits of a sequence number in a name: enough for any, so that names sort as numbers do.
+/// Digits of a sequence number in a name: enough for any 64-bit one, so that names sort as numbers do.
 const DIGITS: usize = 20;
 /// How segments end.
 const SUFFIX: &str = ".log";
@@ -72,8 +72,10 @@ mod tests {
             torn_path(&name),
             Path::new("x/00000000000000000042.log.torn")
         );
-        assert_eq!(first_of("18446744073709551615.log"), Some(u64::MAX));
+        assert_eq!(first_of("09223372036854775807.log"), Some(MAX_SEQUENCE));
         for other in [
+            "09223372036854775808.log",
+            "18446744073709551615.log",
             "18446744073709551616.log",
             "42.log",
             "0000000000000000004x.log",
