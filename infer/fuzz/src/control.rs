@@ -12,7 +12,7 @@ use jiff::{SignedDuration, Timestamp};
 use twin::state::State;
 use twin::units::SimTime;
 
-use super::support::{json, named, scratch, small, told};
+use super::support::{json, named, scratch, told, world_of};
 
 /// The action log of the control loop: looked at, opened, written on, read again.
 pub(crate) fn journal(data: &[u8]) {
@@ -63,7 +63,7 @@ pub(crate) fn journal(data: &[u8]) {
 
 /// A state of the applications as `state_url` tells it, seen with a fleet that has no VM.
 pub(crate) fn state(data: &[u8]) {
-    let world = small();
+    let world = world_of(data);
     let document = match read_document(world, data) {
         Ok(view) => view,
         Err(error) => return named(&error),

@@ -3,23 +3,32 @@
 use infer::decider::Decider;
 use infer::fleet::{Ask, FleetError, FleetInput, LiveFleet, NoLog, decide};
 use infer::source::Source;
-use twin::state::Epoch;
+use twin::observation::Observation;
+use twin::state::{Epoch, State};
 use twin::units::SimTime;
 use twin::wire::{
     DecisionRequest, FleetDecisionRequest, FleetResponse, Question, SCHEMA, TelemetryRequest,
     WireError,
 };
 
-use super::support::{json, named, small, told, view};
+use super::support::{json, named, small, told, view, world_of};
 
 /// The most messages of one run.
 const MAX_MESSAGES: usize = 32;
 
 /// Messages, one a line: `PUT /v1/fleet`, `POST /v1/telemetry` or `POST /v1/decisions` without a
-/// state, told apart by their fields. They come to the fleet of the example, one after another.
+/// state, told apart by their fields. They come one after another to the fleet of the example, or,
+/// where the world that has everything is named, to one that begins.
 pub(crate) fn fleet(data: &[u8]) {
-    let world = small();
-    let mut fleet = LiveFleet::put(world, view()).expect("the example is valid");
+    let world = world_of(data);
+    let begin = State::new(world);
+    let begin = Observation::new(world, &begin, Epoch::Boundary).view();
+    let first = if world.name == small().name {
+        view()
+    } else {
+        &begin
+    };
+    let mut fleet = LiveFleet::put(world, first).expect("a possible state");
     let mut decider = Decider::new(world, &Source::named("least-loaded"), 1).expect("a policy");
     for line in data.split(|byte| *byte == b'\n').take(MAX_MESSAGES) {
         let result = if holds(line, b"\"deltas\"") {

@@ -29,6 +29,11 @@ static SMALL: LazyLock<Arc<World>> = LazyLock::new(|| {
     Arc::new(World::parse(text, "small.toml", None).expect("the example is valid"))
 });
 
+static RICH: LazyLock<Arc<World>> = LazyLock::new(|| {
+    let text = include_str!("rich.toml");
+    Arc::new(World::parse(text, "rich.toml", None).expect("the world is valid"))
+});
+
 static VIEW: LazyLock<FleetView> = LazyLock::new(|| {
     let request = DecisionRequest::from_json(REQUEST).expect("the example is valid");
     request.to_view(&SMALL).expect("the example is valid")
@@ -37,6 +42,16 @@ static VIEW: LazyLock<FleetView> = LazyLock::new(|| {
 /// The world of the examples.
 pub(crate) fn small() -> &'static Arc<World> {
     &SMALL
+}
+
+/// The world that `data` speaks of: one that has everything where its name stands anywhere, else
+/// that of the examples.
+pub(crate) fn world_of(data: &[u8]) -> &'static Arc<World> {
+    let name: &[u8] = b"\"rich\"";
+    match data.windows(name.len()).any(|window| window == name) {
+        true => &RICH,
+        false => &SMALL,
+    }
 }
 
 /// The state of the examples.
@@ -142,12 +157,18 @@ pub(crate) fn messages(data: &[u8], most: usize) -> Vec<Message<'_>> {
             first: lines.next().unwrap_or_default(),
             headers: lines
                 .filter_map(|line| line.split_once(':'))
-                .map(|(name, value)| (name.trim(), value.trim()))
+                .filter(|(name, _)| name.bytes().all(is_of_name))
+                .map(|(name, value)| (name, value.trim()))
                 .collect(),
             body: body.unwrap_or_default(),
         })
     })
     .collect()
+}
+
+/// Whether the name of a header may have this byte.
+fn is_of_name(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-_".contains(&byte)
 }
 
 /// What stands before and after the first `mark`.

@@ -12,7 +12,7 @@ use twin::wire::{
     DecisionBody, DecisionRequest, DecisionResponse, OutcomesRequest, Question, WireError,
 };
 
-use super::support::{carry_out, decide, json, named, small, told, view};
+use super::support::{carry_out, decide, json, named, small, told, view, world_of};
 
 /// The most violations that are asked for.
 const MAX_VIOLATIONS: usize = 100;
@@ -22,7 +22,7 @@ const PRICING_LIMIT: Duration = Duration::from_secs(10);
 /// The body of `POST /v1/decisions` with a state, and of `PUT /v1/fleet`: read, converted both ways,
 /// decided on.
 pub(crate) fn decision_request(data: &[u8]) {
-    let world = small();
+    let world = world_of(data);
     if let Err(error) = Question::from_json(data) {
         named(&error);
     }
@@ -63,7 +63,7 @@ pub(crate) fn decision_response(data: &[u8]) {
 /// The body of `POST /v1/decisions:validate`: every violation is named, and a decision without one
 /// can be carried out.
 pub(crate) fn validate(data: &[u8]) {
-    let world = small();
+    let world = world_of(data);
     let request = match ValidateRequest::from_json(data) {
         Ok(request) => request,
         Err(error) => return named(&error),
@@ -101,7 +101,7 @@ pub(crate) fn validate(data: &[u8]) {
 
 /// The body of `POST /v1/what-if`: priced over as little as there can be.
 pub(crate) fn what_if(data: &[u8]) {
-    let world = small();
+    let world = world_of(data);
     let request = match WhatIfRequest::from_json(data) {
         Ok(request) => request,
         Err(error) => return named(&error),

@@ -65,7 +65,8 @@ impl Refusal {
     /// What is wrong with a query: names the parameter, as far as one is at fault.
     pub(super) fn in_query(error: &QueryRejection) -> Self {
         type Located = serde_path_to_error::Error<serde::de::value::Error>;
-        let located = error.source().and_then(|e| e.downcast_ref::<Located>());
+        let mut causes = std::iter::successors(error.source(), |&cause| cause.source());
+        let located = causes.find_map(|cause| cause.downcast_ref::<Located>());
         match located.map(|located| (located.path().to_string(), located.inner())) {
             Some((name, inner)) if !matches!(name.trim(), "" | ".") => {
                 Self::in_parameter(shorten(name), shorten(inner.to_string()))
