@@ -97,7 +97,7 @@ fn texts(texts: &[Option<&str>]) -> Vec<Option<String>> {
 fn every_row_of_a_running_log_is_in_the_files() {
     let place = Place::new();
     let log = open(&place.log(), &place.world);
-    let ids = run(&log, &place.world, 4);
+    let ids = run(&log, &place.world, 20);
     let told: Vec<_> = (0..5).map(|request| outcome(ids[1], request)).collect();
     log.append_outcomes(&told).expect("appended");
     // The log is still open for writing.
@@ -233,7 +233,7 @@ fn an_empty_log_becomes_empty_files_and_after_leaves_out_what_is_known() {
     assert_eq!(place.frame(DECISIONS_FILE).height(), 0);
     assert!(!place.frame(DECISIONS_FILE).has("request_json"));
     assert!(place.frame(OUTCOMES_FILE).has("response_s"));
-    let ids = run(&log, &place.world, 2);
+    let ids = run(&log, &place.world, 6);
     let half = ids.len() / 2;
     let after = ids[half - 1].to_string();
     place.export(&["--after", &after]);
@@ -273,7 +273,7 @@ fn more_rows_than_a_part_are_all_there() {
 fn an_end_that_is_not_whole_is_left_out() {
     let place = Place::new();
     let log = open(&place.log(), &place.world);
-    let ids = run(&log, &place.world, 2);
+    let ids = run(&log, &place.world, 6);
     drop(log);
     // A crash in the middle of the last record.
     let last = place.segments().pop().expect("there are segments");
@@ -311,7 +311,7 @@ fn damage_is_named_and_leaves_nothing_behind_unless_it_is_skipped() {
     let (code, _, error) = trainer(&place, &[]);
     assert_eq!(code, Some(66), "{error}");
     let log = open(&place.log(), &place.world);
-    let ids = run(&log, &place.world, 3);
+    let ids = run(&log, &place.world, 40);
     drop(log);
     let segments = place.segments();
     assert!(segments.len() > 3);

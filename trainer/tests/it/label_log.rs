@@ -42,12 +42,16 @@ const ORACLE: [&str; 10] = [
 ];
 
 fn arguments(log: &Path, out: &Path, more: &[&str]) -> Args {
+    arguments_in("scinet-16", log, out, more)
+}
+
+fn arguments_in(world: &str, log: &Path, out: &Path, more: &[&str]) -> Args {
     let (log, out) = (log.display().to_string(), out.display().to_string());
     let fixed = [
         "trainer",
         &log,
         "--world",
-        "scinet-16",
+        world,
         "--out",
         &out,
         "--decisions-per-shard",
@@ -89,7 +93,7 @@ fn logged_states_are_labeled_as_simulated_ones_are() {
     );
     let world = world();
     let writer = open(log.path(), &world);
-    let ids = run(&writer, &world, 3);
+    let ids = run(&writer, &world, 15);
     let args = arguments(
         log.path(),
         out.path(),
@@ -158,7 +162,7 @@ fn threads_kills_and_a_log_that_grows_change_nothing() {
     let folder = tempfile::tempdir().expect("a folder");
     let (log, world) = (folder.path().join("log"), world());
     let writer = open(&log, &world);
-    run(&writer, &world, 3);
+    run(&writer, &world, 15);
     let at = |name: &str| folder.path().join(name);
     let run_with =
         |name: &str, more: &[&str]| label_log(&arguments(&log, &at(name), more)).expect("labeled");
@@ -178,7 +182,7 @@ fn threads_kills_and_a_log_that_grows_change_nothing() {
     assert_eq!(files(&at("two")), expected);
     assert!(resumed.tally == labeled.tally && resumed.new_rows < labeled.new_rows);
     // A dataset that is whole stays, also when the log has grown.
-    run(&writer, &world, 1);
+    run(&writer, &world, 5);
     assert_eq!(run_with("two", &[]).new_rows, 0);
     assert_eq!(files(&at("two")), expected);
     // What came since is another dataset.
@@ -194,6 +198,32 @@ fn threads_kills_and_a_log_that_grows_change_nothing() {
     let error = label_log(&arguments(&log, &at("later"), &["--steps", "1"]));
     let error = error.expect_err("it began elsewhere").to_string();
     assert!(error.contains("first_decision is"), "{error}");
+}
+
+#[test]
+fn boundaries_are_all_labeled_and_a_share_of_the_rest() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let log = folder.path().join("log");
+    // Decisions are due when requests arrive there.
+    let world = World::load("azure-llm").expect("it is embedded");
+    let count = run(&open(&log, &world), &world, 1).len();
+    let labeled = |share: &str| {
+        let out = folder.path().join(share);
+        let args = arguments_in("azure-llm", &log, &out, &["--label-share", share]);
+        label_log(&args).expect("labeled");
+        let rows = rows(&out);
+        // The state stands in the first row of a decision.
+        let states = rows.iter().filter(|row| !row.state.is_empty());
+        let powers = rows.iter().filter(|row| row.kind == decisions::PROVISION);
+        (states.count(), powers.count())
+    };
+    let (none, powers) = labeled("0");
+    assert!(
+        (1..=2).contains(&none) && powers > 0,
+        "{none} boundaries, {powers}"
+    );
+    let (some, _) = labeled("0.1");
+    assert!(none < some && some < count / 4, "{some} of {count}");
 }
 
 #[test]
@@ -213,7 +243,7 @@ fn what_cannot_be_labeled_is_told_apart() {
         candidate: false,
         request: Json::parsed(br#"{"schema":1,"now_ns":0,"epoch":"boundary"}"#),
         stateful: Some(None),
-        response: Json::parsed(b"{}"),
+        response: Json::parsed(br#"{"schema":1}"#),
     };
     writer.append_decision(&orphan).expect("appended");
     let program = || {
@@ -238,7 +268,7 @@ fn what_cannot_be_labeled_is_told_apart() {
         "{error}"
     );
     assert!(!out.exists());
-    run(&writer, &world(), 1);
+    run(&writer, &world(), 5);
     let (code, stdout, error) = program();
     assert_eq!(code, Some(0), "{error}");
     assert!(

@@ -86,7 +86,7 @@ impl Policy for Logging<'_> {
 /// Segments of a few decisions.
 pub(crate) fn settings() -> Settings {
     Settings {
-        segment_bytes: 64 << 10,
+        segment_bytes: 16 << 10,
         ..Settings::default()
     }
 }
